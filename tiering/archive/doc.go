@@ -1,0 +1,2 @@
+// Package archive puts a partition's log into the bucket.
+package archive
