@@ -1,0 +1,44 @@
+# `make` alone prints the targets.
+.DEFAULT_GOAL := help
+GO ?= go
+STATICCHECK_VERSION := v0.8.2
+# Packages whose goroutines and locks are worth the race detector's price.
+RACE := ./broker/... ./tiering/... ./iceberg/... ./catalog/... ./readreplica/... ./internal/...
+
+help: ## this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+build: ## bin/tidewater
+	$(GO) build -o bin/tidewater ./cmd/tidewater
+
+demo: build ## the main job, end to end, on embedded defaults (KEEP=1 leaves it running)
+	$(GO) run ./demo -binary bin/tidewater $(if $(KEEP),-keep)
+
+test: ## unit and integration tests and the simulation's first seeds; needs Go only
+	$(GO) test -timeout 10m ./...
+
+race: ## the same tests under the race detector
+	$(GO) test -race -timeout 20m $(RACE)
+
+sim: ## the simulation: make sim SEED=7 replays one, make sim SEEDS=5000 runs many
+	$(GO) test -count=1 -timeout 60m ./internal/sim -run 'TestSeeds|TestSeed$$' -args $(if $(SEED),-seed $(SEED)) $(if $(SEEDS),-seeds $(SEEDS))
+
+fuzz: ## every fuzzer for TIME each (default 20s)
+	./internal/lint/fuzz $(or $(TIME),20s)
+
+lint: ## gofmt, vet, staticcheck, the tree's own rules
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'gofmt: format the files above'; exit 1; }
+	$(GO) vet ./...
+	$(GO) run honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK_VERSION) ./...
+	$(GO) test ./internal/lint
+
+e2e: build ## the same road with kcat, librdkafka, the Java client, PyIceberg and DuckDB
+	./e2e/run
+
+bench: build ## the figures in bench/README.md
+	$(GO) run ./bench -binary bin/tidewater
+
+clean: ## what make made
+	rm -rf bin data
+
+.PHONY: help build demo test race sim fuzz lint e2e bench clean

@@ -1,0 +1,124 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"time"
+)
+
+// Config is everything a broker is told at its start. Each field is a key of
+// tidewater.yaml, a flag and an environment variable (cmd/tidewater binds them).
+type Config struct {
+	// DataDir holds the journal, segments, controller state and chunk cache.
+	DataDir string
+	// NodeID is this broker's id in the cluster, from 0 on.
+	NodeID int32
+
+	// KafkaAddr is where Kafka clients are served; KafkaAdvertised is the
+	// host:port they are told to use, KafkaAddr if empty.
+	KafkaAddr       string
+	KafkaAdvertised string
+	// AdminAddr serves /health/live, /health/ready and /metrics; CatalogAddr
+	// the Iceberg REST catalog (empty: none, and no tables by our own catalog).
+	AdminAddr   string
+	CatalogAddr string
+
+	// Bucket is the object store, s3://name?endpoint=http://host:port&region=…;
+	// empty keeps everything on the local disk, without tiering or tables.
+	Bucket string
+	// BucketAccessKey and BucketSecretKey are its credentials.
+	BucketAccessKey string
+	BucketSecretKey string
+	// ClusterName is the cluster's folder in the bucket: letters, digits, '-', '_'.
+	ClusterName string
+	// ReplicaOf is the name of the cluster in Bucket that this broker serves
+	// read-only; empty for a cluster of its own.
+	ReplicaOf string
+
+	AutoCreateTopics  bool
+	DefaultPartitions int32
+	// Memory is the budget in bytes for requests, tail and translation.
+	Memory int64
+	// CacheBytes bounds the disk cache of bucket chunks.
+	CacheBytes int64
+	// TailEvery is the time between tail objects; at least 100 ms.
+	TailEvery time.Duration
+	// DeleteGrace is how long objects stay in the bucket after nothing refers
+	// to them, by the store's clock.
+	DeleteGrace time.Duration
+}
+
+// Default gives the settings of a broker that was told nothing.
+func Default() Config {
+	return Config{
+		DataDir:           "data",
+		NodeID:            1,
+		KafkaAddr:         "127.0.0.1:9092",
+		AdminAddr:         "127.0.0.1:9644",
+		CatalogAddr:       "127.0.0.1:8181",
+		ClusterName:       "tidewater",
+		DefaultPartitions: 1,
+		Memory:            512 << 20,
+		CacheBytes:        1 << 30,
+		TailEvery:         time.Second,
+		DeleteGrace:       time.Hour,
+	}
+}
+
+// memoryMin is the least memory a broker works in.
+const memoryMin = 64 << 20
+
+// Validate reports every fault at once, each by its key.
+func (c *Config) Validate() error {
+	var faults []error
+	fault := func(key, format string, args ...any) {
+		faults = append(faults, fmt.Errorf("%s: %s", key, fmt.Sprintf(format, args...)))
+	}
+	if c.DataDir == "" {
+		fault("data-dir", "name a directory")
+	}
+	if c.NodeID < 0 {
+		fault("node-id", "%d: want 0 or more", c.NodeID)
+	}
+	for key, addr := range map[string]string{"kafka-addr": c.KafkaAddr, "kafka-advertised": c.KafkaAdvertised, "admin-addr": c.AdminAddr, "catalog-addr": c.CatalogAddr} {
+		if addr == "" && key != "kafka-addr" {
+			continue
+		}
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			fault(key, "%q: want host:port", addr)
+		}
+	}
+	if u, err := url.Parse(c.Bucket); c.Bucket != "" && (err != nil || u.Scheme != "s3" || u.Host == "") {
+		fault("bucket", "%q: want s3://NAME, with ?endpoint=http://HOST:PORT for stores other than AWS", c.Bucket)
+	}
+	if c.ReplicaOf != "" && c.Bucket == "" {
+		fault("replica-of", "a read replica needs the bucket it reads")
+	}
+	if !validName(c.ClusterName) {
+		fault("cluster-name", "%q: want 1 to 64 letters, digits, '-' or '_'", c.ClusterName)
+	}
+	if c.DefaultPartitions < 1 {
+		fault("default-partitions", "%d: want 1 or more", c.DefaultPartitions)
+	}
+	if c.Memory < memoryMin {
+		fault("memory", "%d bytes: want at least %d", c.Memory, memoryMin)
+	}
+	if c.TailEvery < 100*time.Millisecond {
+		fault("tail-every", "%s: want at least 100ms (each is a PUT that the store bills)", c.TailEvery)
+	}
+	if c.DeleteGrace < 0 {
+		fault("delete-grace", "%s: want 0 or more", c.DeleteGrace)
+	}
+	return errors.Join(faults...)
+}
+
+func validName(s string) bool {
+	for _, r := range s {
+		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_' {
+			return false
+		}
+	}
+	return len(s) >= 1 && len(s) <= 64
+}
