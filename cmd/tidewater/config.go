@@ -1,0 +1,96 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v3"
+
+	"tidewater/broker"
+)
+
+// configFile is read when --config names none and it exists.
+const configFile = "tidewater.yaml"
+
+// brokerFlags declares one flag per key of the broker's configuration. The
+// same names are the keys of tidewater.yaml, and with TIDEWATER_ in front, in
+// upper case and with underscores, the environment's.
+func brokerFlags(f *pflag.FlagSet, c *broker.Config) {
+	f.StringVar(&c.DataDir, "data-dir", c.DataDir, "directory for journal, segments and cache")
+	f.Int32Var(&c.NodeID, "node-id", c.NodeID, "this broker's id in the cluster")
+	f.StringVar(&c.KafkaAddr, "kafka-addr", c.KafkaAddr, "where Kafka clients are served, host:port")
+	f.StringVar(&c.KafkaAdvertised, "kafka-advertised", c.KafkaAdvertised, "host:port that clients are told to use; kafka-addr if empty")
+	f.StringVar(&c.AdminAddr, "admin-addr", c.AdminAddr, "where health and metrics are served; empty for none")
+	f.StringVar(&c.CatalogAddr, "catalog-addr", c.CatalogAddr, "where the Iceberg REST catalog is served; empty for none")
+	f.StringVar(&c.Bucket, "bucket", c.Bucket, "object store, s3://NAME?endpoint=http://HOST:PORT&region=R; empty keeps all on the local disk")
+	f.StringVar(&c.BucketAccessKey, "bucket-access-key", c.BucketAccessKey, "access key of the bucket")
+	f.StringVar(&c.BucketSecretKey, "bucket-secret-key", c.BucketSecretKey, "secret key of the bucket")
+	f.StringVar(&c.ClusterName, "cluster-name", c.ClusterName, "the cluster's folder in the bucket")
+	f.StringVar(&c.ReplicaOf, "replica-of", c.ReplicaOf, "serve this cluster of the bucket read-only")
+	f.BoolVar(&c.AutoCreateTopics, "auto-create-topics", c.AutoCreateTopics, "create a topic at its first use")
+	f.Int32Var(&c.DefaultPartitions, "default-partitions", c.DefaultPartitions, "partitions of a topic created without a number")
+	f.Int64Var(&c.Memory, "memory", c.Memory, "budget in bytes for requests, tail and translation")
+	f.Int64Var(&c.CacheBytes, "cache-bytes", c.CacheBytes, "bound of the disk cache of bucket chunks")
+	f.DurationVar(&c.TailEvery, "tail-every", c.TailEvery, "time between tail objects: what a restore may lose")
+	f.DurationVar(&c.DeleteGrace, "delete-grace", c.DeleteGrace, "how long unreferenced objects stay in the bucket")
+}
+
+// fillConfig gives every flag that the command line did not set its value from
+// the environment, else from the configuration file.
+func fillConfig(c *cobra.Command, path string) error {
+	file, err := readConfigFile(path)
+	if err != nil {
+		return err
+	}
+	var faults []error
+	c.Flags().VisitAll(func(f *pflag.Flag) {
+		value, source, ok := file[f.Name], path, false
+		if _, ok = file[f.Name]; ok {
+			delete(file, f.Name)
+		}
+		name := "TIDEWATER_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		if v, set := os.LookupEnv(name); set {
+			value, source, ok = v, name, true
+		}
+		if f.Changed || !ok {
+			return
+		}
+		if err := f.Value.Set(value); err != nil {
+			faults = append(faults, fmt.Errorf("%s: %s: %w", source, f.Name, err))
+		}
+	})
+	for key := range file {
+		faults = append(faults, fmt.Errorf("%s: unknown key %q (see '%s --help')", path, key, c.CommandPath()))
+	}
+	if len(faults) > 0 {
+		return usageError{errors.Join(faults...)}
+	}
+	return nil
+}
+
+func readConfigFile(path string) (map[string]string, error) {
+	explicit := path != ""
+	if !explicit {
+		path = configFile
+	}
+	text, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) && !explicit {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	var raw map[string]any
+	if err := yaml.Unmarshal(text, &raw); err != nil {
+		return nil, usageError{fmt.Errorf("read configuration %s: %w", path, err)}
+	}
+	keys := make(map[string]string, len(raw))
+	for k, v := range raw {
+		keys[k] = fmt.Sprint(v)
+	}
+	return keys, nil
+}
