@@ -1,0 +1,234 @@
+package segment
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"sort"
+
+	"tidewater/internal/logio"
+	"tidewater/internal/record"
+)
+
+// view is what a reader needs of the log, taken at one instant.
+type view struct {
+	parts []part
+	end   record.Offset
+}
+
+// look copies the segments from the first on for which wanted is true. The
+// segments are sorted, and wanted must be false, then true.
+func (l *Log) look(wanted func(*Info) bool) view {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	v := view{end: l.end.Next}
+	i := sort.Search(len(l.sealed), func(i int) bool { return wanted(&l.sealed[i].info) })
+	for _, p := range l.sealed[i:] {
+		v.parts = append(v.parts, *p)
+		if len(v.parts) == partsPerLook {
+			return v
+		}
+	}
+	if l.active != nil && wanted(&l.active.info) {
+		v.parts = append(v.parts, *l.active)
+	}
+	return v
+}
+
+// partsPerLook bounds what one look copies; a reader that needs more looks
+// again.
+const partsPerLook = 16
+
+// Read gives whole batches from the one that holds offset on, as views of the
+// buffers they were read into, one buffer for each large read. It gives at
+// least one batch, whatever its size, then stops before bytesMax, before limit
+// (exclusive) and at the end of what was appended, where it gives none. An
+// offset before the first segment or after End is logio.ErrOffsetOutOfRange.
+func (l *Log) Read(offset record.Offset, bytesMax int, limit record.Offset) ([][]byte, error) {
+	v := l.look(func(in *Info) bool { return in.Next > offset })
+	if offset == v.end {
+		return nil, nil
+	}
+	if len(v.parts) == 0 || offset < v.parts[0].info.Base {
+		return nil, fmt.Errorf("%w: %d is not in the segments of %s", logio.ErrOffsetOutOfRange, offset, l.cfg.Dir)
+	}
+	r := collector{offset: offset, left: int64(bytesMax), limit: limit}
+	for i := range v.parts {
+		if err := l.readPart(&v.parts[i], &r); err != nil {
+			return nil, err
+		}
+		if r.done {
+			break
+		}
+	}
+	return r.batches, nil
+}
+
+// collector is what one Read has and still wants.
+type collector struct {
+	offset  record.Offset
+	left    int64
+	limit   record.Offset
+	batches [][]byte
+	done    bool
+}
+
+func (l *Log) readPart(p *part, r *collector) error {
+	points, h, err := l.begin(p)
+	if err != nil {
+		return err
+	}
+	defer l.cache.release(h)
+	ahead := min(alignUp(max(r.left, 0)+indexEveryBytes), windowBytesMax)
+	w := l.walk(h, p, startAt(points, r.offset), ahead)
+	return r.take(w)
+}
+
+// take reads batches from w until r has enough or the file ends.
+func (r *collector) take(w *walker) error {
+	for {
+		if err := w.more(); err != nil {
+			if err == io.EOF {
+				return nil
+			}
+			return err
+		}
+		h, err := w.peek()
+		if err != nil {
+			return err
+		}
+		if h.NextOffset() <= r.offset {
+			w.skip(h)
+			continue
+		}
+		n := h.Size()
+		if h.NextOffset() > r.limit || len(r.batches) > 0 && n > r.left {
+			r.done = true
+			return nil
+		}
+		b, err := w.view(w.pos, n)
+		if err != nil {
+			return err
+		}
+		r.batches = append(r.batches, b)
+		r.left -= n
+		w.skip(record.Batch(b))
+		if r.left <= 0 {
+			r.done = true
+			return nil
+		}
+		w.ahead = min(alignUp(r.left), windowBytesMax)
+	}
+}
+
+// begin gives a segment's index and its open file; the caller releases it. A
+// segment that retention removed meanwhile is out of range.
+func (l *Log) begin(p *part) ([]point, *handle, error) {
+	points, err := l.points(p)
+	if err != nil {
+		return nil, nil, l.gone(p, err)
+	}
+	h, err := l.cache.open(l.cfg.FS, l.Path(p.info))
+	if err != nil {
+		return nil, nil, l.gone(p, err)
+	}
+	return points, h, nil
+}
+
+func (l *Log) gone(p *part, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: segment %s was removed", logio.ErrOffsetOutOfRange, l.Path(p.info))
+	}
+	return err
+}
+
+// points gives the sparse index of p, from memory, its file, or the segment.
+func (l *Log) points(p *part) ([]point, error) {
+	if !p.info.Sealed {
+		return p.points, nil
+	}
+	name := l.Path(p.info)
+	if points, sum := l.cache.index(name); points != nil {
+		p.fileSum = sum
+		return points, nil
+	}
+	h, err := l.cache.open(l.cfg.FS, name)
+	if err != nil {
+		return nil, err
+	}
+	defer l.cache.release(h)
+	if p.fileSum, err = l.readFileSum(h.file, p.info); err != nil {
+		return nil, err
+	}
+	points, err := l.loadPoints(p)
+	if errors.Is(err, ErrCorrupt) || errors.Is(err, fs.ErrNotExist) {
+		// The index is only a cache: the segment itself has everything.
+		points, err = l.scanPoints(h, p)
+	}
+	if err != nil {
+		return nil, err
+	}
+	l.cache.putIndex(name, points, p.fileSum)
+	return points, nil
+}
+
+// Scan calls fn with the header of every batch from the one that holds offset
+// from on, up to the end; fn sees record.HeaderBytes of it, until it returns.
+// Bodies are read only where they are too small to jump over.
+func (l *Log) Scan(from record.Offset, fn func(header record.Batch) error) error {
+	for {
+		v := l.look(func(in *Info) bool { return in.Next > from })
+		if len(v.parts) == 0 {
+			return nil
+		}
+		for i := range v.parts {
+			if err := l.scanPart(&v.parts[i], from, fn); err != nil {
+				return err
+			}
+		}
+		from = v.parts[len(v.parts)-1].info.Next
+	}
+}
+
+// scanWindowBytes is small enough that jumping over a batch of that size saves
+// more than the read costs.
+const scanWindowBytes = 128 << 10
+
+func (l *Log) scanPart(p *part, from record.Offset, fn func(record.Batch) error) error {
+	points, h, err := l.begin(p)
+	if err != nil {
+		return err
+	}
+	defer l.cache.release(h)
+	w := l.walk(h, p, startAt(points, from), scanWindowBytes)
+	w.reuse = true
+	return w.each(func(h record.Batch) error {
+		if h.NextOffset() <= from {
+			return nil
+		}
+		return fn(h)
+	})
+}
+
+// each goes through the headers of all batches left.
+func (w *walker) each(fn func(record.Batch) error) error {
+	for {
+		if err := w.more(); err != nil {
+			if err == io.EOF {
+				return nil
+			}
+			return err
+		}
+		h, err := w.peek()
+		if err != nil {
+			return err
+		}
+		// fn may read on, and the header's bytes with it.
+		pos, next := w.pos+h.Size(), h.NextOffset()
+		if err := fn(h); err != nil {
+			return err
+		}
+		w.pos, w.next = pos, next
+	}
+}
