@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+)
+
+const bucketName = "tidewater"
+
+// archiveTimeout bounds the wait for sealed segments to arrive in the bucket.
+const archiveTimeout = 30 * time.Second
+
+// store opens the bucket as anybody with read-only credentials could.
+func (d *demo) store() (*minio.Client, error) {
+	return minio.New(d.ports.s3, &minio.Options{
+		Creds: credentials.NewStaticV4(readOnlyAccessKey, readOnlySecretKey, ""), Region: "us-east-1",
+	})
+}
+
+// kinds are the objects of the log by the end of their names (docs/formats/bucket.md).
+var kinds = []struct{ name, suffix string }{
+	{"segments", ".segment"}, {"offset indexes", ".index"}, {"manifests", ".manifest"}, {"tail objects", ".tail"}, {"data files of the table", ".parquet"},
+}
+
+// bucket lists what has arrived, until each kind is there.
+func bucket(ctx context.Context, d *demo) error {
+	s, err := d.store()
+	if err != nil {
+		return err
+	}
+	count, size := map[string]int{}, map[string]int64{}
+	b := newBar("kinds of objects", int64(len(kinds)))
+	err = wait(ctx, archiveTimeout, "every kind of object in the bucket", func() (bool, error) {
+		clear(count)
+		clear(size)
+		for o := range s.ListObjects(ctx, bucketName, minio.ListObjectsOptions{Recursive: true}) {
+			if o.Err != nil {
+				return false, fmt.Errorf("list the bucket: %w", o.Err)
+			}
+			for _, k := range kinds {
+				if strings.HasSuffix(o.Key, k.suffix) {
+					count[k.name]++
+					size[k.name] += o.Size
+				}
+			}
+		}
+		b.at(int64(len(count)))
+		return len(count) == len(kinds), nil
+	})
+	if err != nil {
+		return err
+	}
+	b.end(int64(len(count)))
+	for _, k := range kinds {
+		say("%-24s %4d objects %8.2f MB", k.name, count[k.name], float64(size[k.name])/1e6)
+	}
+	return nil
+}
