@@ -2,8 +2,13 @@ package cluster
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
 
 	"tidewater/internal/record"
+	"tidewater/internal/topicconfig"
 )
 
 // TopicSpec is a topic to create.
@@ -53,64 +58,189 @@ type Registration struct {
 	Listeners []Listener
 }
 
-// Controller is one broker's replica of the controller.
-type Controller struct{}
+// Controller is one broker's replica of the controller with everything that
+// changes it. The methods that change block until the command is committed and
+// applied here, so that View shows it; they are answered with ErrNotController
+// on a broker that does not lead the group. All methods are safe for
+// concurrent use.
+type Controller struct {
+	cfg     Config
+	machine *Machine
+	store   *store
+
+	released record.Index // by Checkpoint's one caller
+
+	idMu   sync.Mutex // held for the block below only
+	nextID int64
+	endID  int64
+}
+
+// Open opens the store and reads what it holds; the Raft group is started
+// after it, with Machine as its state machine.
+func Open(cfg Config) (*Controller, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg.fill()
+	st, state, err := openStore(cfg.FS, cfg.Dir, cfg.Log)
+	if err != nil {
+		return nil, err
+	}
+	return &Controller{cfg: cfg, store: st, machine: newMachine(cfg.Node, st, state)}, nil
+}
+
+// Close syncs and closes the store; the Raft group has been stopped before.
+func (c *Controller) Close() error {
+	return errors.Join(c.store.sync(), c.store.close())
+}
+
+// Machine is the state machine of the controller's group.
+func (c *Controller) Machine() *Machine { return c.machine }
 
 // View is the newest applied state; never nil.
-func (c *Controller) View() *View { panic("not built") }
+func (c *Controller) View() *View { return c.machine.view.Load() }
 
-// Subscribe calls fn after each change.
-func (c *Controller) Subscribe(fn func(old, now *View)) (cancel func()) { panic("not built") }
+// Leadership is who leads the controller's group, as far as this broker knows.
+func (c *Controller) Leadership() Leadership { return *c.machine.lead.Load() }
 
-// WaitView returns the first view that satisfies ok.
+// Subscribe calls fn after each change, in order, from the group's loop: fn
+// must not block and must not call the Controller but for View. Views between
+// the first and the one fn sees first may be missed: look at View after
+// subscribing.
+func (c *Controller) Subscribe(fn func(old, now *View)) (cancel func()) {
+	return c.machine.subscribe(fn)
+}
+
+// WaitView returns the first view from now on that satisfies ok, or the
+// context's error.
 func (c *Controller) WaitView(ctx context.Context, ok func(*View) bool) (*View, error) {
-	panic("not built")
+	changed := make(chan struct{}, 1)
+	cancel := c.Subscribe(func(_, _ *View) {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	})
+	defer cancel()
+	for {
+		if v := c.View(); ok(v) {
+			return v, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }
 
-// CreateTopic makes a topic; with validateOnly it only says whether it could.
-func (c *Controller) CreateTopic(ctx context.Context, s TopicSpec, validateOnly bool) (*Topic, error) {
-	panic("not built")
+// Settings are the properties in force for a topic: its own, the cluster's and
+// Kafka's defaults.
+func (c *Controller) Settings(t *Topic) topicconfig.Settings {
+	s, _ := topicconfig.Parse(c.TopicProperties(t.Configs)) // faulty ones fall back to defaults
+	return s
 }
 
-// DeleteTopic removes a topic.
-func (c *Controller) DeleteTopic(ctx context.Context, id record.TopicID) error { panic("not built") }
-
-// CreatePartitions grows a topic to count partitions.
-func (c *Controller) CreatePartitions(ctx context.Context, id record.TopicID, count int32, assignment [][]int32, validateOnly bool) (*Topic, error) {
-	panic("not built")
+// TopicProperties lays a topic's own properties over the defaults that the
+// brokers' properties give; what is in neither has Kafka's default.
+func (c *Controller) TopicProperties(own map[string]string) map[string]string {
+	return c.plan().props(own)
 }
 
-// AlterTopicConfigs applies ops in order.
-func (c *Controller) AlterTopicConfigs(ctx context.Context, id record.TopicID, ops []ConfigOp, validateOnly bool) error {
-	panic("not built")
+func (c *Controller) plan() planner { return planner{cfg: &c.cfg, v: c.View()} }
+
+// Submit proposes a command as it is; done is called once, from the group's
+// loop or before Submit returns, and must not block. It is the way in for
+// callers that cannot wait, such as the simulation.
+func (c *Controller) Submit(cmd Command, done func(result any, err error)) {
+	data := EncodeCommand(nil, cmd)
+	if len(data) > CommandBytesMax {
+		done(nil, fmt.Errorf("%w: the command has %d bytes, at most %d are allowed", ErrInvalidRequest, len(data), CommandBytesMax))
+		return
+	}
+	if err := c.cfg.Raft.Do(func(p Proposer) { c.machine.propose(p, data, done) }); err != nil {
+		done(nil, fmt.Errorf("%w: %w", ErrNotController, err))
+	}
 }
 
-// ReplaceTopicConfigs makes props the whole of a topic's properties.
-func (c *Controller) ReplaceTopicConfigs(ctx context.Context, id record.TopicID, props map[string]string, validateOnly bool) error {
-	panic("not built")
+// do proposes a command and waits for its result.
+func (c *Controller) do(ctx context.Context, cmd Command) (any, error) {
+	type outcome struct {
+		result any
+		err    error
+	}
+	answered := make(chan outcome, 1)
+	c.Submit(cmd, func(result any, err error) { answered <- outcome{result, err} })
+	select {
+	case o := <-answered:
+		return o.result, o.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
-// AlterBrokerConfigs applies ops to a broker's dynamic properties, or to all with ClusterDefault.
-func (c *Controller) AlterBrokerConfigs(ctx context.Context, node int32, ops []ConfigOp, validateOnly bool) error {
-	panic("not built")
+// conflictsMax is how often a change is planned again when another one came
+// between; each time somebody else got on.
+const conflictsMax = 32
+
+// change plans and does until the plan still fits when it is applied.
+func (c *Controller) change(ctx context.Context, validateOnly bool, plan func(planner) (Command, error)) (any, error) {
+	for range conflictsMax {
+		if err := c.leading(); err != nil {
+			return nil, err
+		}
+		cmd, err := plan(c.plan())
+		if err != nil || validateOnly {
+			return nil, err
+		}
+		result, err := c.do(ctx, cmd)
+		if !errors.Is(err, ErrConflict) {
+			return result, err
+		}
+	}
+	return nil, fmt.Errorf("%w, %d times", ErrConflict, conflictsMax)
 }
 
-// ReplaceBrokerConfigs makes props the whole of a broker's dynamic properties.
-func (c *Controller) ReplaceBrokerConfigs(ctx context.Context, node int32, props map[string]string, validateOnly bool) error {
-	panic("not built")
+// leading refuses early what would be refused anyway, so that a plan is made
+// from the newest view.
+func (c *Controller) leading() error {
+	if l := c.Leadership(); !l.Leading {
+		return ErrNotController
+	} else if !l.Ready {
+		return fmt.Errorf("%w: %w", ErrNotController, ErrNotReady)
+	}
+	return nil
 }
 
-// AllocateProducerIDs hands out n producer ids, from first on, never seen before.
-func (c *Controller) AllocateProducerIDs(ctx context.Context, n int64) (first int64, err error) {
-	panic("not built")
+// Run syncs the store every CheckpointEvery until ctx ends.
+func (c *Controller) Run(ctx context.Context) error {
+	t := time.NewTicker(c.cfg.CheckpointEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+			if err := c.Checkpoint(); err != nil {
+				return err
+			}
+		}
+	}
 }
 
-// RegisterBroker announces a broker or changes what is known of it.
-func (c *Controller) RegisterBroker(ctx context.Context, r Registration) (*Broker, error) {
-	panic("not built")
-}
-
-// ReportLeaders records who leads; older epochs are left out.
-func (c *Controller) ReportLeaders(ctx context.Context, reports []LeaderReport) error {
-	panic("not built")
+// Checkpoint makes what is applied durable in the store and lets the Raft log
+// forget it. It has one caller at a time.
+func (c *Controller) Checkpoint() error {
+	at := *c.machine.applied.Load()
+	if at.index <= c.released {
+		return nil
+	}
+	if err := c.store.sync(); err != nil {
+		return err
+	}
+	if err := c.cfg.Raft.Do(func(p Proposer) { p.Release(at.index, at.term) }); err != nil {
+		return fmt.Errorf("release controller log to Index %d: %w", at.index, err)
+	}
+	c.released = at.index
+	return nil
 }

@@ -13,7 +13,9 @@ import (
 type View struct {
 	identity     Identity
 	applied      record.Index
+	term         uint64 // of the entry at applied
 	featureLevel uint32
+	restoring    bool
 
 	brokers       map[int32]*Broker
 	topics        map[record.TopicID]*Topic
@@ -34,6 +36,10 @@ func (v *View) Applied() record.Index { return v.applied }
 
 // FeatureLevel is the level every broker may rely on.
 func (v *View) FeatureLevel() uint32 { return v.featureLevel }
+
+// Restoring reports that a restore began and did not end: it is to be run
+// again, and no client is to be served before.
+func (v *View) Restoring() bool { return v.restoring }
 
 // NextProducerID is the first producer id not handed out yet.
 func (v *View) NextProducerID() int64 { return v.nextProducerID }

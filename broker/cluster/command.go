@@ -1,0 +1,112 @@
+package cluster
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// Command is one change of the State, as it stands in the controller's Raft
+// log; docs/formats/controller.md. Everything it needs is in it: ids, times
+// and choices are made by who proposes.
+type Command interface {
+	kind() uint64
+	appendTo(b []byte) []byte
+	decode(c *cursor)
+	apply(s *State) (result any, err error)
+}
+
+// The head of an encoded command. The first byte has the high bit set, which
+// tells a command from a record batch; header, checksum and identity are the
+// journal's.
+const (
+	commandMagic         = 0xC1
+	commandVersion       = 1
+	commandReaderVersion = 1 // the oldest version whose readers read this one
+)
+
+// CommandBytesMax bounds an encoded command. The largest are topics with a
+// schema in their properties and pieces of a restore.
+const CommandBytesMax = 1 << 20
+
+// The kinds of commands. A number is never used again.
+const (
+	kindBootstrap           = 1
+	kindRegisterBroker      = 2
+	kindCreateTopic         = 3
+	kindDeleteTopic         = 4
+	kindCreatePartitions    = 5
+	kindSetTopicConfigs     = 6
+	kindAllocateProducerIDs = 7
+	kindSetBrokerConfigs    = 8
+	kindReportLeaders       = 9
+	kindRestore             = 10
+	kindForgetDeletions     = 11
+	kindForgetKeptTable     = 12
+	kindSetFeatureLevel     = 13
+)
+
+func newCommand(kind uint64) Command {
+	switch kind {
+	case kindBootstrap:
+		return &Bootstrap{}
+	case kindRegisterBroker:
+		return &RegisterBroker{}
+	case kindCreateTopic:
+		return &CreateTopic{}
+	case kindDeleteTopic:
+		return &DeleteTopic{}
+	case kindCreatePartitions:
+		return &CreatePartitions{}
+	case kindSetTopicConfigs:
+		return &SetTopicConfigs{}
+	case kindAllocateProducerIDs:
+		return &AllocateProducerIDs{}
+	case kindSetBrokerConfigs:
+		return &SetBrokerConfigs{}
+	case kindReportLeaders:
+		return &ReportLeaders{}
+	case kindRestore:
+		return &Restore{}
+	case kindForgetDeletions:
+		return &ForgetDeletions{}
+	case kindForgetKeptTable:
+		return &ForgetKeptTable{}
+	case kindSetFeatureLevel:
+		return &SetFeatureLevel{}
+	}
+	return nil
+}
+
+// EncodeCommand appends cmd in its stored form to b.
+func EncodeCommand(b []byte, cmd Command) []byte {
+	b = append(b, commandMagic, commandVersion, commandReaderVersion)
+	b = binary.AppendUvarint(b, cmd.kind())
+	return cmd.appendTo(b)
+}
+
+// DecodeCommand reads what EncodeCommand wrote. A newer version or kind is an
+// error that names it: a replica that met it must stop, not skip it.
+func DecodeCommand(b []byte) (Command, error) {
+	c := &cursor{b: b}
+	magic, version, reader := c.byte(), c.byte(), c.byte()
+	if c.err == nil && magic != commandMagic {
+		return nil, fmt.Errorf("%w: command begins with %#02x, not %#02x", ErrFormat, magic, commandMagic)
+	}
+	if c.err == nil && (version < 1 || reader > commandVersion) {
+		return nil, fmt.Errorf("%w: command has version %d for readers from %d on, this build reads %d",
+			ErrFormat, version, reader, commandVersion)
+	}
+	kind := c.uvarint()
+	if c.err != nil {
+		return nil, fmt.Errorf("decode command: %w", c.err)
+	}
+	cmd := newCommand(kind)
+	if cmd == nil {
+		return nil, fmt.Errorf("%w: unknown command kind %d", ErrFormat, kind)
+	}
+	cmd.decode(c)
+	if err := c.end(); err != nil {
+		return nil, fmt.Errorf("decode command of kind %d: %w", kind, err)
+	}
+	return cmd, nil
+}

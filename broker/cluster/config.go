@@ -1,0 +1,103 @@
+package cluster
+
+import (
+	"crypto/rand"
+	"errors"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"tidewater/internal/record"
+	"tidewater/internal/topicconfig"
+)
+
+// Raft is the controller's group on this broker: multiraft, or a simulated one.
+type Raft interface {
+	// Do runs task on the loop that calls the controller's Machine, or returns
+	// an error and never runs it.
+	Do(task func(Proposer)) error
+}
+
+// Proposer is the group as a task in Raft.Do sees it.
+type Proposer interface {
+	// Leading gives the term when this replica leads and is ready to serve.
+	Leading() (term uint64, ok bool)
+	// Propose appends data to the log; Machine.Append has been called when it
+	// returns without error. On error nothing has happened.
+	Propose(data []byte) (record.Index, error)
+	// Release says that everything up to at is durable in the controller's
+	// store, so that the log may forget it.
+	Release(at record.Index, term uint64)
+}
+
+// Config is what a Controller needs. Zero fields take the defaults named.
+type Config struct {
+	Node int32
+	Raft Raft
+	// FS and Dir are where the store lies; FS is vfs.Default if nil.
+	FS  vfs.FS
+	Dir string
+
+	// DefaultPartitions (1) and DefaultReplicationFactor (1) are for topics
+	// created with -1.
+	DefaultPartitions        int32
+	DefaultReplicationFactor int16
+	// PartitionsMax (100,000) bounds the partitions of the cluster.
+	PartitionsMax int
+	// BrokerConfigs are the static broker properties; synonyms of topic
+	// properties among them are the topics' defaults.
+	BrokerConfigs map[string]string
+	// CheckBrokerConfigs judges dynamic broker properties; without it only
+	// synonyms of topic properties can be set.
+	CheckBrokerConfigs func(map[string]string) []topicconfig.Fault
+	// CheckpointEvery (1 s) is how often Run syncs the store.
+	CheckpointEvery time.Duration
+
+	Now    func() time.Time // time.Now
+	Random io.Reader        // crypto/rand; for topic ids
+	Log    *slog.Logger     // slog.Default
+}
+
+// Validate reports every fault.
+func (c *Config) Validate() error {
+	var errs []error
+	if c.Raft == nil {
+		errs = append(errs, errors.New("cluster: Raft is missing"))
+	}
+	if c.Dir == "" {
+		errs = append(errs, errors.New("cluster: Dir is missing"))
+	}
+	if c.DefaultPartitions < 0 || c.DefaultReplicationFactor < 0 || c.PartitionsMax < 0 || c.CheckpointEvery < 0 {
+		errs = append(errs, errors.New("cluster: a default or bound is negative"))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Config) fill() {
+	if c.FS == nil {
+		c.FS = vfs.Default
+	}
+	if c.DefaultPartitions == 0 {
+		c.DefaultPartitions = 1
+	}
+	if c.DefaultReplicationFactor == 0 {
+		c.DefaultReplicationFactor = 1
+	}
+	if c.PartitionsMax == 0 {
+		c.PartitionsMax = 100_000
+	}
+	if c.CheckpointEvery == 0 {
+		c.CheckpointEvery = time.Second
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Random == nil {
+		c.Random = rand.Reader
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+}
