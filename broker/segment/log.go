@@ -63,7 +63,9 @@ func segmentName(base record.Offset, first record.Index) string {
 	return fmt.Sprintf("%020d-%020d%s", base, first, segmentSuffix)
 }
 
-func indexName(segment string) string { return strings.TrimSuffix(segment, segmentSuffix) + indexSuffix }
+func indexName(segment string) string {
+	return strings.TrimSuffix(segment, segmentSuffix) + indexSuffix
+}
 
 // End is the position after everything appended, synced or not.
 func (l *Log) End() (record.Index, uint64, record.Offset) {

@@ -1,0 +1,39 @@
+package kafka
+
+import (
+	"context"
+	"math"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// DescribeCluster (key 60): v0-v2.
+//
+// Behaviour decided:
+//   - Only brokers can be asked for (endpoint type 1); asking for controllers
+//     is MISMATCHED_ENDPOINT_TYPE, as on Kafka's broker listener.
+//
+// Versions: v1 endpoint type; v2 fenced brokers (there are none).
+func (s *Server) describeCluster(_ context.Context, r *request, m *kmsg.DescribeClusterRequest) kmsg.Response {
+	resp := m.ResponseKind().(*kmsg.DescribeClusterResponse)
+	resp.ClusterAuthorizedOperations = math.MinInt32 // unknown
+	resp.EndpointType = 1
+	resp.ControllerID = -1
+	if m.Version >= 1 && m.EndpointType != 1 {
+		resp.ErrorCode, resp.ErrorMessage = s.message(r, refuse(kerr.MismatchedEndpointType, "this listener is a broker's"))
+		return resp
+	}
+	resp.ClusterID = s.clusterID()
+	resp.ControllerID = s.controllerID()
+	for _, b := range s.cfg.View().Brokers() {
+		rb := kmsg.NewDescribeClusterResponseBroker()
+		l := s.clientListener(b)
+		rb.NodeID, rb.Host, rb.Port = b.ID, l.Host, l.Port
+		if b.Rack != "" {
+			rb.Rack = &b.Rack
+		}
+		resp.Brokers = append(resp.Brokers, rb)
+	}
+	return resp
+}

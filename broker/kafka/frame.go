@@ -1,0 +1,147 @@
+package kafka
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// A frame is a length (4 bytes, big endian, without itself) and a request.
+// Memory for it is taken in steps as it arrives: at first trustBytes, then as
+// much again as has come.
+const (
+	trustBytesMin = 64 << 10
+	trustBytesMax = 4 << 20
+	// readStepBytes must arrive within HalfTimeout.
+	readStepBytes = 1 << 20
+)
+
+// errIdle: no request for IdleTimeout.
+var errIdle = errors.New("connection is idle")
+
+// readFrame gives the next request without its length field. It is charged to
+// the server's memory; the caller gives that back.
+func (c *conn) readFrame(ctx context.Context) ([]byte, error) {
+	if err := c.awaitRequest(); err != nil {
+		return nil, err
+	}
+	waited, err := c.s.memory.wait(ctx)
+	if waited {
+		c.s.counters.memoryWaits.Add(1)
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.setReadDeadline(c.s.cfg.HalfTimeout)
+	prefix, err := c.br.Peek(4 + 4)
+	if len(prefix) < 4 {
+		return nil, noEOF(err)
+	}
+	size := int(int32(binary.BigEndian.Uint32(prefix)))
+	if size < headerBytesMin || size > c.s.cfg.RequestBytesMax {
+		return nil, fmt.Errorf("%w: claims %d bytes, want %d to %d%s", errMalformed, size, headerBytesMin, c.s.cfg.RequestBytesMax, guessProtocol(prefix))
+	}
+	if err != nil {
+		return nil, noEOF(err)
+	}
+	key := int16(binary.BigEndian.Uint16(prefix[4:]))
+	if err := c.checkClaim(key, size); err != nil {
+		return nil, err
+	}
+	c.br.Discard(4) // cannot fail: it was peeked
+	return c.readBody(key, size)
+}
+
+// awaitRequest returns when a first byte is there.
+func (c *conn) awaitRequest() error {
+	for {
+		c.setReadDeadline(c.s.cfg.IdleTimeout)
+		_, err := c.br.Peek(1)
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, os.ErrDeadlineExceeded) || c.s.draining.Err() != nil:
+			return err
+		case c.inFlight.Load() == 0:
+			return errIdle
+		}
+	}
+}
+
+// checkClaim refuses, before it is read, what could not be answered anyway.
+func (c *conn) checkClaim(key int16, size int) error {
+	if _, ok := c.s.apis[key]; !ok {
+		return fmt.Errorf("%w: unknown API key %d", errMalformed, key)
+	}
+	if key != int16(kmsg.Produce) && size > c.s.cfg.MessageBytesMax {
+		return fmt.Errorf("%w: %s claims %d bytes, the bound is %d", errMalformed, apiName(key), size, c.s.cfg.MessageBytesMax)
+	}
+	return nil
+}
+
+func (c *conn) readBody(key int16, size int) ([]byte, error) {
+	var buf []byte
+	if reusable(key) && size <= trustBytesMin {
+		if cap(c.scratch) < size {
+			c.scratch = make([]byte, trustBytesMin)
+		}
+		buf = c.scratch[:0]
+	} else {
+		buf = make([]byte, 0, min(size, c.trustBytes))
+	}
+	charged := 0
+	for len(buf) < size {
+		if len(buf) == cap(buf) {
+			grown := make([]byte, len(buf), min(size, 2*cap(buf)))
+			copy(grown, buf)
+			buf = grown
+		}
+		n := len(buf)
+		step := min(size, cap(buf), n+readStepBytes)
+		c.setReadDeadline(c.s.cfg.HalfTimeout)
+		got, err := io.ReadFull(c.br, buf[n:step])
+		c.s.memory.hold(got)
+		c.s.counters.bytesIn.Add(int64(got))
+		charged += got
+		if err != nil {
+			c.s.memory.hold(-charged)
+			return nil, noEOF(err)
+		}
+		buf = buf[:step]
+	}
+	c.s.counters.bytesIn.Add(4)
+	c.trustBytes = max(c.trustBytes, min(size, trustBytesMax))
+	return buf, nil
+}
+
+// reusable says whether the decoded form of a request keeps no view of its
+// bytes, so that the buffer can take the next one: only for the most frequent
+// small request.
+func reusable(key int16) bool { return key == int16(kmsg.Fetch) }
+
+// noEOF makes an end in the middle of a request an unexpected one.
+func noEOF(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("%w: connection closed in the middle of a request", errMalformed)
+	}
+	return err
+}
+
+// guessProtocol names what was probably meant, for the log.
+func guessProtocol(prefix []byte) string {
+	for _, verb := range []string{"GET ", "POST", "HEAD", "PUT ", "OPTI", "DELE", "PRI "} {
+		if bytes.HasPrefix(prefix, []byte(verb)) {
+			return " (looks like HTTP)"
+		}
+	}
+	if prefix[0] == 0x16 && prefix[1] == 3 {
+		return " (looks like TLS; this listener is plaintext)"
+	}
+	return ""
+}
