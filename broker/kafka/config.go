@@ -26,7 +26,9 @@ const (
 	defaultWriteTimeout = 60 * time.Second
 	// FetchBytesMax is Kafka's fetch.max.bytes on the broker: 55 MiB.
 	defaultFetchBytesMax = 55 << 20
-	defaultFetchWaitMax  = 5 * time.Minute
+	// Answers being written to slow clients hold their batches.
+	defaultFetchMemoryBytesMax = 256 << 20
+	defaultFetchWaitMax        = 5 * time.Minute
 	// Kafka's max.incremental.fetch.session.cache.slots.
 	defaultFetchSessionsMax = 1000
 	// A remembered partition takes about 150 bytes: 30 MB.
@@ -74,6 +76,9 @@ type Config struct {
 	// given whole; FetchWaitMax bounds what a client may ask to wait.
 	FetchBytesMax int
 	FetchWaitMax  time.Duration
+	// FetchMemoryBytesMax is the total of batches held by answers being
+	// written; near it answers get smaller.
+	FetchMemoryBytesMax int64
 	// FetchSessionsMax and FetchSessionPartitionsMax bound the memory of
 	// incremental fetches; beyond them clients fetch without a session.
 	FetchSessionsMax, FetchSessionPartitionsMax int
@@ -108,7 +113,8 @@ func (c *Config) Validate() error {
 		"ConnectionsPerIPMax": int64(c.ConnectionsPerIPMax), "PipelineMax": int64(c.PipelineMax),
 		"IdleTimeout": int64(c.IdleTimeout), "HalfTimeout": int64(c.HalfTimeout), "WriteTimeout": int64(c.WriteTimeout),
 		"FetchBytesMax": int64(c.FetchBytesMax), "FetchWaitMax": int64(c.FetchWaitMax),
-		"FetchSessionsMax": int64(c.FetchSessionsMax), "FetchSessionPartitionsMax": int64(c.FetchSessionPartitionsMax),
+		"FetchMemoryBytesMax": c.FetchMemoryBytesMax,
+		"FetchSessionsMax":    int64(c.FetchSessionsMax), "FetchSessionPartitionsMax": int64(c.FetchSessionPartitionsMax),
 	} {
 		fault(n < 0, "kafka config: %s %d is negative", name, n)
 	}
@@ -135,6 +141,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.HalfTimeout, defaultHalfTimeout)
 	setDefault(&c.WriteTimeout, defaultWriteTimeout)
 	setDefault(&c.FetchBytesMax, defaultFetchBytesMax)
+	setDefault(&c.FetchMemoryBytesMax, defaultFetchMemoryBytesMax)
 	setDefault(&c.FetchWaitMax, defaultFetchWaitMax)
 	setDefault(&c.FetchSessionsMax, defaultFetchSessionsMax)
 	setDefault(&c.FetchSessionPartitionsMax, defaultFetchSessionPartitionsMax)

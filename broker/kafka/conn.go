@@ -38,7 +38,8 @@ type conn struct {
 	scratch []byte
 
 	// Only the writer's:
-	out []byte // answers not yet written
+	out   []byte // answers not yet written
+	fetch fetch
 }
 
 // errMalformed: the bytes are no request that can be answered. The connection
@@ -177,7 +178,9 @@ func (c *conn) answer(live, patience context.Context, x *exchange) bool {
 	case a.silent:
 		return true
 	case a.parts != nil:
-		return c.flush() && c.write(a.parts)
+		ok := c.flush() && c.write(a.parts)
+		c.clearFetch()
+		return ok
 	}
 	return len(c.out) < flushBytes || c.flush()
 }

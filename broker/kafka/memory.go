@@ -49,6 +49,16 @@ func (m *memory) hold(n int) {
 	}
 }
 
+// grant adds what of want there is room for, but at least the smaller of want
+// and least, without waiting. The caller gives it back by hold.
+func (m *memory) grant(want, least int) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := int(min(int64(want), max(m.max-m.used, int64(least))))
+	m.used += int64(n)
+	return n
+}
+
 func (m *memory) held() int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -17,7 +17,8 @@ type Server struct {
 	log         *slog.Logger
 	listener    net.Listener
 	apis        map[int16]*api // fixed after Open
-	memory      memory
+	memory      memory         // of requests
+	answers     memory         // of Fetch answers
 	sessions    *fetchSessions
 	producerIDs *producerIDs
 	counters    counters
@@ -58,6 +59,7 @@ func newServer(cfg Config) *Server {
 	s := &Server{
 		cfg: cfg, log: cfg.Log,
 		memory:      memory{max: cfg.MemoryBytesMax},
+		answers:     memory{max: cfg.FetchMemoryBytesMax},
 		sessions:    newFetchSessions(cfg.FetchSessionsMax, cfg.FetchSessionPartitionsMax),
 		producerIDs: newProducerIDs(),
 		conns:       map[*conn]struct{}{},
