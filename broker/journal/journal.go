@@ -35,8 +35,7 @@ type Journal struct {
 	recycled uint64 // uses given back; for tests and metrics
 	moving   bool   // a file is being emptied: do not begin with another
 
-	dead   error // set once, by die or Close
-	direct bool
+	dead error // set once, by die or Close
 }
 
 // file is one journal file, live or free.
@@ -109,6 +108,11 @@ func (j *Journal) admit(w *Write, g *group) error {
 	for i := range w.Entries {
 		if n := entrySize(&w.Entries[i]); n > j.entryBytesMax() {
 			return fmt.Errorf("append to journal: group %s: %d bytes, at most %d: %w", w.Group, n, j.entryBytesMax(), ErrTooLarge)
+		}
+	}
+	for j.LiveBytes() >= j.cfg.LiveBytesMax && j.emptiable() {
+		if err := j.recycle(); err != nil {
+			return err
 		}
 	}
 	if j.LiveBytes() < j.cfg.LiveBytesMax {

@@ -293,7 +293,7 @@ func (j *Journal) Prepare() (more bool, err error) {
 		return false, j.dead
 	case j.filling != nil:
 		_, err = j.fill(j.filling.size, fillStepBytes)
-	case j.emptiable() && j.spares(0)+1 >= spareGoal-1 && j.affordable():
+	case j.emptiable():
 		err = j.recycle()
 	case j.spares(0) < spareGoal:
 		_, err = j.fill(j.nextFileBytes(), fillStepBytes)
