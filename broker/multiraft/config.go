@@ -31,6 +31,8 @@ const (
 	// HeldBytesMaxDefault bounds all entries in memory, committed or not,
 	// that no Release has let go of.
 	HeldBytesMaxDefault = 512 << 20
+	// EntryBytesMaxDefault is half of the journal's default file.
+	EntryBytesMaxDefault = 32 << 20
 
 	// TermEnd is the first term that is not allowed: Kafka's leader epoch is
 	// an int32.
@@ -71,6 +73,9 @@ type Config struct {
 	GroupBytesMax       int64
 	UncommittedBytesMax int64
 	HeldBytesMax        int64
+	// EntryBytesMax bounds one proposal (0: EntryBytesMaxDefault); the journal
+	// must take an entry of that size.
+	EntryBytesMax int
 	// Log gets raft's warnings; nil is slog.Default.
 	Log *slog.Logger
 	// Fault plants errors that the simulation's checkers must catch.
@@ -92,6 +97,7 @@ func (c *Config) Validate() error {
 	setDefault(&c.GroupBytesMax, GroupBytesMaxDefault)
 	setDefault(&c.UncommittedBytesMax, UncommittedBytesMaxDefault)
 	setDefault(&c.HeldBytesMax, HeldBytesMaxDefault)
+	setDefault(&c.EntryBytesMax, EntryBytesMaxDefault)
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}

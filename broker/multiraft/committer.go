@@ -1,0 +1,149 @@
+package multiraft
+
+import (
+	"errors"
+	"fmt"
+
+	"tidewater/broker/journal"
+)
+
+// committer is the core of the journal's side: it takes batches of all shards,
+// appends them in order, flushes once, and answers those that are whole. It
+// has one caller.
+//
+// When the journal is full it keeps what was refused and everything behind it,
+// and lets marks and removals pass: they are what makes room. A removal drops
+// the group's writes before it.
+type committer struct {
+	journal Journal
+	state   *shared
+	stats   *counters
+	waiting []*Batch // not yet wholly appended, in order
+	dead    error
+}
+
+// add queues a batch.
+func (c *committer) add(b *Batch) { c.waiting = append(c.waiting, b) }
+
+// stalled reports whether batches wait for room.
+func (c *committer) stalled() bool { return len(c.waiting) > 0 }
+
+// commit appends what it can and flushes. It gives the batches that are now
+// durable, in order. An error is final and is about all batches: those given
+// and those to come.
+func (c *committer) commit() ([]*Batch, error) {
+	if c.dead == nil {
+		done, err := c.try()
+		if err == nil {
+			return done, nil
+		}
+		c.dead = err
+		c.waiting = append(done, c.waiting...)
+	}
+	all := c.waiting
+	c.waiting = nil
+	return all, c.dead
+}
+
+func (c *committer) try() (done []*Batch, err error) {
+	appended := 0
+	full := false
+	for len(c.waiting) > 0 && !full {
+		b := c.waiting[0]
+		n, err := c.append(b)
+		appended += n
+		if errors.Is(err, ErrFull) {
+			full = true
+			break
+		}
+		if err != nil {
+			return done, err
+		}
+		c.waiting = c.waiting[1:]
+		done = append(done, b)
+	}
+	if full {
+		n, err := c.overtake()
+		if err != nil {
+			return done, err
+		}
+		appended += n
+	}
+	c.state.full.Store(full)
+	if appended == 0 {
+		return done, nil
+	}
+	c.stats.flushes.Add(1)
+	if err := c.journal.Flush(); err != nil {
+		return done, fmt.Errorf("flush journal: %w", err)
+	}
+	return done, nil
+}
+
+// append gives the journal the rest of a batch's writes.
+func (c *committer) append(b *Batch) (int, error) {
+	n := 0
+	for ; b.next < len(b.Writes); b.next++ {
+		w := &b.Writes[b.next]
+		if empty(w) {
+			continue
+		}
+		if err := c.journal.Append(*w); err != nil {
+			return n, fmt.Errorf("append to journal: %w", err)
+		}
+		c.count(w)
+		n++
+	}
+	return n, nil
+}
+
+func (c *committer) count(w *journal.Write) {
+	c.stats.writes.Add(1)
+	c.stats.bytes.Add(dataBytes(w.Entries))
+}
+
+// empty reports whether a write has overtaken others or was dropped.
+func empty(w *journal.Write) bool {
+	return !w.Remove && w.Mark == nil && w.HardState == nil && w.ConfState == nil && len(w.Entries) == 0
+}
+
+// overtake lets marks and removals past the writes that found no room. Of a
+// write with a mark only the mark goes: hard states keep their order.
+func (c *committer) overtake() (int, error) {
+	n := 0
+	for i, b := range c.waiting {
+		for k := b.next; k < len(b.Writes); k++ {
+			w := &b.Writes[k]
+			pass := journal.Write{Group: w.Group, Mark: w.Mark, Remove: w.Remove}
+			if empty(&pass) || len(w.Entries) > 0 {
+				continue
+			}
+			if err := c.journal.Append(pass); errors.Is(err, ErrFull) {
+				return n, nil
+			} else if err != nil {
+				return n, fmt.Errorf("append to journal: %w", err)
+			}
+			c.count(&pass)
+			n++
+			if w.Remove {
+				c.drop(i, k)
+			}
+			w.Mark, w.Remove = nil, false
+		}
+	}
+	return n, nil
+}
+
+// drop empties the writes of a removed group that wait before its removal,
+// which is write k of waiting batch i.
+func (c *committer) drop(i, k int) {
+	id := c.waiting[i].Writes[k].Group
+	for j := 0; j <= i; j++ {
+		b := c.waiting[j]
+		for n := b.next; n < len(b.Writes) && (j < i || n < k); n++ {
+			if b.Writes[n].Group == id {
+				b.Writes[n] = journal.Write{Group: id}
+			}
+		}
+	}
+}

@@ -1,0 +1,314 @@
+package multiraft
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"tidewater/broker/journal"
+	"tidewater/internal/record"
+)
+
+// Host runs a broker's groups over one journal: a loop for each shard, one for
+// the journal, one for the clock. Its methods are safe for concurrent use;
+// none but Do may be called from a task or a state machine.
+type Host struct {
+	cfg    Config
+	state  shared
+	stats  counters
+	loops  []*shardLoop
+	commit committer
+	// batches feeds the journal's loop; its room is all that may be in flight,
+	// so that no shard waits there.
+	batches chan *Batch
+	closing chan struct{} // closed by Close: the journal's loop waits for room no more
+	loopsWG sync.WaitGroup
+	restWG  sync.WaitGroup
+	once    sync.Once
+
+	mu    sync.RWMutex // guards what follows
+	known map[record.PartitionID]*journal.Group
+	live  map[record.PartitionID]struct{}
+}
+
+// shardLoop is one shard and what feeds it.
+type shardLoop struct {
+	shard    *Shard
+	inbox    *inbox
+	inFlight int // batches given to the journal and not answered
+}
+
+// Open starts the loops. No group runs until Start.
+func Open(cfg Config) (*Host, error) {
+	if cfg.Transport == nil {
+		cfg.Transport = noTransport{}
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	h := &Host{cfg: cfg, known: byID(cfg.Recovered), live: map[record.PartitionID]struct{}{}, closing: make(chan struct{})}
+	h.state.gone = h.forget
+	h.commit = committer{journal: cfg.Journal, state: &h.state, stats: &h.stats}
+	h.batches = make(chan *Batch, cfg.Shards*batchesInFlightMax)
+	for range cfg.Shards {
+		h.loops = append(h.loops, &shardLoop{shard: newShard(&h.cfg, &h.state, &h.stats), inbox: newInbox(cfg.QueueMax)})
+	}
+	for _, l := range h.loops {
+		h.loopsWG.Go(func() { h.runShard(l) })
+	}
+	h.restWG.Go(h.runJournal)
+	h.restWG.Go(h.runClock)
+	return h, nil
+}
+
+// Close stops all replicas once what they have given to the journal is
+// durable, and waits for the loops. The journal stays open.
+func (h *Host) Close() error {
+	h.once.Do(func() {
+		close(h.closing)
+		for _, l := range h.loops {
+			l.inbox.close()
+		}
+		h.loopsWG.Wait()
+		close(h.batches)
+		h.restWG.Wait()
+	})
+	return nil
+}
+
+func (h *Host) loop(id record.PartitionID) *shardLoop { return h.loops[shardOf(id, len(h.loops))] }
+
+// Recovered gives what the journal held of a group that was not started yet,
+// for the state machine's own opening.
+func (h *Host) Recovered(id record.PartitionID) (journal.Group, bool) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	g := h.known[id]
+	if g == nil {
+		return journal.Group{}, false
+	}
+	return *g, true
+}
+
+// Start starts a replica and returns when its machine has seen the whole log.
+// A replica that is alone is then on its way to lead.
+func (h *Host) Start(gc GroupConfig) error {
+	h.mu.RLock()
+	known := h.known[gc.ID]
+	h.mu.RUnlock()
+	err := h.call(gc.ID, func(s *Shard) error {
+		// Before the start, so that a stop at once is not overlooked.
+		h.mu.Lock()
+		h.live[gc.ID] = struct{}{}
+		h.mu.Unlock()
+		err := s.start(gc, known)
+		if s.groups[gc.ID] == nil {
+			h.forget(gc.ID)
+		}
+		return err
+	})
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err == nil {
+		delete(h.known, gc.ID)
+	}
+	return err
+}
+
+// Remove stops a replica, has the journal forget its group, and returns when
+// the machine was told.
+func (h *Host) Remove(id record.PartitionID) error {
+	h.mu.Lock()
+	delete(h.known, id)
+	h.mu.Unlock()
+	return h.call(id, func(s *Shard) error {
+		s.remove(id)
+		return nil
+	})
+}
+
+// call runs fn on the shard that has id and waits.
+func (h *Host) call(id record.PartitionID, fn func(*Shard) error) error {
+	done := make(chan error, 1)
+	if err := h.loop(id).inbox.put(item{call: func(s *Shard) { done <- fn(s) }}, 0); err != nil {
+		return fmt.Errorf("%w: group %s", err, id)
+	}
+	return <-done
+}
+
+func (h *Host) forget(id record.PartitionID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.live, id)
+}
+
+// Do runs task on the loop of the group's shard, after the tasks that this
+// caller gave before. A task that was taken runs once, even if the replica
+// stops meanwhile: its Group then answers ErrStopped. When the queue is full
+// Do waits Config.QueueWait and answers ErrBusy; without the group it answers
+// ErrStopped.
+func (h *Host) Do(id record.PartitionID, task func(*Group)) error {
+	h.mu.RLock()
+	_, ok := h.live[id]
+	h.mu.RUnlock()
+	if !ok {
+		return fmt.Errorf("%w: group %s", ErrStopped, id)
+	}
+	if err := h.loop(id).inbox.put(item{nodeTask: nodeTask{id: id, task: task}}, h.cfg.QueueWait); err != nil {
+		return fmt.Errorf("%w: group %s", err, id)
+	}
+	return nil
+}
+
+// Receive takes messages from peers. Those that find no room are dropped.
+func (h *Host) Receive(messages []Message) {
+	for i := range messages {
+		m := messages[i]
+		_ = h.loop(m.Group).inbox.put(item{nodeTask: nodeTask{id: m.Group, message: &m}}, 0)
+	}
+}
+
+// Stats gives the counters.
+func (h *Host) Stats() Stats { return h.stats.stats(h.state.full.Load()) }
+
+// runShard is a shard's loop.
+func (h *Host) runShard(l *shardLoop) {
+	var w work
+	for {
+		w = l.inbox.take(w, l.inFlight < batchesInFlightMax)
+		if len(w.items)+len(w.answers)+w.ticks == 0 {
+			if w.closed && l.inFlight == 0 && len(l.shard.dirty) == 0 {
+				l.shard.fail(ErrStopped)
+				return
+			}
+			<-l.inbox.wake
+			continue
+		}
+		l.do(&w)
+		if b := l.shard.ready(); b != nil {
+			l.inFlight++
+			h.batches <- b
+		}
+	}
+}
+
+func (l *shardLoop) do(w *work) {
+	for _, a := range w.answers {
+		if a.batch != nil {
+			l.inFlight--
+		}
+		l.shard.flushed(a.batch, a.err)
+	}
+	for range w.ticks {
+		l.shard.tick()
+	}
+	for i := range w.items {
+		switch it := &w.items[i]; {
+		case it.call != nil:
+			it.call(l.shard)
+		case it.message != nil:
+			l.shard.receive(*it.message)
+		default:
+			l.shard.run(it.id, it.task)
+		}
+	}
+}
+
+// fullRetry is how often a full journal is tried again when nothing else
+// comes: a person frees space, or a mark is on its way.
+const fullRetry = 100 * time.Millisecond
+
+// runJournal is the journal's loop: everything that waits goes into one flush.
+func (h *Host) runJournal() {
+	retry := time.NewTicker(fullRetry)
+	defer retry.Stop()
+	for {
+		var b *Batch
+		var ok bool
+		if h.commit.stalled() {
+			select {
+			case b, ok = <-h.batches:
+			case <-retry.C:
+				ok = true
+			case <-h.closing:
+				h.giveUp()
+				continue
+			}
+		} else {
+			b, ok = <-h.batches
+		}
+		if !ok {
+			return
+		}
+		h.gather(b)
+		done, err := h.commit.commit()
+		h.answer(done, err)
+	}
+}
+
+// gather queues b, if any, and all that wait behind it.
+func (h *Host) gather(b *Batch) {
+	for {
+		if b != nil {
+			h.commit.add(b)
+		}
+		select {
+		case next, ok := <-h.batches:
+			if !ok {
+				return
+			}
+			b = next
+		default:
+			return
+		}
+	}
+}
+
+func (h *Host) answer(done []*Batch, err error) {
+	for _, b := range done {
+		h.loopOf(b.shard).inbox.answer(answer{b, err})
+	}
+	if err == nil {
+		return
+	}
+	// A dead disk stops the replicas of shards that wait for nothing, too.
+	for _, l := range h.loops {
+		l.inbox.answer(answer{nil, err})
+	}
+}
+
+// giveUp answers what a full journal still refuses when the host closes.
+func (h *Host) giveUp() {
+	waiting := h.commit.waiting
+	h.commit.waiting = nil
+	h.commit.dead = ErrStopped
+	h.answer(waiting, ErrStopped)
+}
+
+func (h *Host) loopOf(s *Shard) *shardLoop {
+	for _, l := range h.loops {
+		if l.shard == s {
+			return l
+		}
+	}
+	panic("multiraft: batch of a shard that is not here")
+}
+
+// runClock ticks the shards that have groups in need of a clock.
+func (h *Host) runClock() {
+	ticker := time.NewTicker(h.cfg.TickEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			if h.stats.ticking.Load() == 0 {
+				continue
+			}
+			for _, l := range h.loops {
+				l.inbox.tick()
+			}
+		case <-h.closing:
+			return
+		}
+	}
+}

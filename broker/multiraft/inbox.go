@@ -1,0 +1,139 @@
+package multiraft
+
+import (
+	"sync"
+	"time"
+)
+
+// item is one piece of work for a shard: exactly one of task, message and call
+// is set. Items are values, so that queueing one allocates nothing.
+type item struct {
+	nodeTask
+	call func(*Shard)
+}
+
+// answer is one batch and what its flush gave.
+type answer struct {
+	batch *Batch // nil: the journal is dead, whatever is in flight
+	err   error
+}
+
+// inbox is the bounded queue before a shard's loop, with an unbounded lane for
+// flush answers, of which there are at most batchesInFlightMax.
+type inbox struct {
+	max int
+	// wake holds one token when there is something to take.
+	wake chan struct{}
+
+	mu      sync.Mutex // guards what follows
+	items   []item
+	answers []answer
+	room    chan struct{} // closed when items are taken; nil when nobody waits
+	ticks   int
+	closed  bool
+}
+
+func newInbox(max int) *inbox { return &inbox{max: max, wake: make(chan struct{}, 1)} }
+
+// put queues an item, waiting up to wait for room.
+func (b *inbox) put(it item, wait time.Duration) error {
+	var deadline *time.Timer
+	for {
+		room, err := b.offer(it)
+		if room == nil {
+			return err
+		}
+		if deadline == nil {
+			if wait <= 0 {
+				return ErrBusy
+			}
+			deadline = time.NewTimer(wait)
+			defer deadline.Stop()
+		}
+		select {
+		case <-room:
+		case <-deadline.C:
+			return ErrBusy
+		}
+	}
+}
+
+// offer queues the item, or gives a channel that is closed when there may be
+// room again.
+func (b *inbox) offer(it item) (<-chan struct{}, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, ErrStopped
+	}
+	if len(b.items) >= b.max && it.call == nil {
+		if b.room == nil {
+			b.room = make(chan struct{})
+		}
+		return b.room, nil
+	}
+	b.items = append(b.items, it)
+	b.signal()
+	return nil, nil
+}
+
+func (b *inbox) signal() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (b *inbox) answer(a answer) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.answers = append(b.answers, a)
+	b.signal()
+}
+
+// tick adds a tick unless the loop is already late by several.
+func (b *inbox) tick() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ticks < heartbeatTicks {
+		b.ticks++
+	}
+	b.signal()
+}
+
+// close refuses what comes from now on; what is queued is still taken.
+func (b *inbox) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	b.signal()
+}
+
+// work is what one take gives.
+type work struct {
+	items   []item
+	answers []answer
+	ticks   int
+	closed  bool
+}
+
+// take gives everything queued, items only if asked for, and uses the slices
+// of the last work again.
+func (b *inbox) take(last work, items bool) work {
+	clear(last.items)
+	clear(last.answers)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	w := work{answers: b.answers, ticks: b.ticks, closed: b.closed}
+	b.answers, b.ticks = last.answers[:0], 0
+	if !items {
+		w.items = last.items[:0]
+		return w
+	}
+	w.items, b.items = b.items, last.items[:0]
+	if b.room != nil {
+		close(b.room)
+		b.room = nil
+	}
+	return w
+}

@@ -1,0 +1,196 @@
+package multiraft
+
+import (
+	"errors"
+	"fmt"
+
+	etcdraft "go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"tidewater/internal/record"
+)
+
+// errTerm stops a replica whose term no longer fits Kafka's leader epoch.
+var errTerm = errors.New("term does not fit a leader epoch of 31 bits")
+
+// handle does everything raft has ready: tells the machine, and puts writes
+// and messages into the shard's current batch.
+func (g *Group) handle() {
+	g.unseen = false
+	for g.stopped == nil && g.node.HasReady() {
+		rd := g.node.Ready()
+		if err := g.handleReady(&rd); err != nil {
+			g.stop(err)
+			return
+		}
+	}
+}
+
+func (g *Group) handleReady(rd *etcdraft.Ready) error {
+	if !etcdraft.IsEmptyHardState(rd.HardState) {
+		g.hard = rd.HardState
+	}
+	if g.hard.Term >= TermEnd {
+		return fmt.Errorf("%w: group %s, term %d", errTerm, g.id, g.hard.Term)
+	}
+	g.tellLead(rd.SoftState)
+	if err := g.accept(rd.Entries); err != nil {
+		return fmt.Errorf("append to group %s: %w", g.id, err)
+	}
+	for i := range rd.Messages {
+		m := &rd.Messages[i]
+		switch m.To {
+		case etcdraft.LocalAppendThread:
+			g.save(m)
+		case etcdraft.LocalApplyThread:
+			g.apply(m)
+		default:
+			g.shard.send(g, *m)
+		}
+		if g.stopped != nil {
+			return nil
+		}
+	}
+	return nil
+}
+
+// tellLead tells the machine of a new role or term.
+func (g *Group) tellLead(soft *etcdraft.SoftState) {
+	l := g.lead
+	if g.hard.Term != l.Term {
+		l = Leadership{Term: g.hard.Term, Leader: -1}
+	}
+	if soft != nil {
+		l.Leading = soft.RaftState == etcdraft.StateLeader
+		l.Leader = g.brokerOf(soft.Lead)
+		l.Ready = l.Ready && l.Leading
+	}
+	if l != g.lead {
+		g.lead = l
+		g.machine.Lead(l)
+	}
+}
+
+// brokerOf gives the broker that holds a replica, -1 if that is not known.
+func (g *Group) brokerOf(replica uint64) int32 {
+	if replica == g.replica {
+		return g.shard.cfg.Node
+	}
+	if replica == 0 || g.nodeOf == nil {
+		return -1
+	}
+	if node, ok := g.nodeOf(replica); ok {
+		return node
+	}
+	return -1
+}
+
+// accept takes entries into the log. Those that Propose put there are passed
+// over. Raft gives its log's whole unsaved tail, so what lies beyond the last
+// of them is no longer in it.
+func (g *Group) accept(entries []raftpb.Entry) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	for i := range entries {
+		e := &entries[i]
+		if g.log.holds(e.Index, e.Term) {
+			continue
+		}
+		if e.Index <= g.log.last() {
+			g.cut(e.Index - 1)
+		}
+		if err := g.enter(*e); err != nil {
+			return err
+		}
+	}
+	if last := entries[len(entries)-1].Index; last < g.log.last() {
+		g.cut(last)
+	}
+	return nil
+}
+
+// save handles what raft wants durable, and what may be said once it is. A
+// commit index alone need not be durable: it is written with what comes next.
+func (g *Group) save(m *raftpb.Message) {
+	if len(m.Entries) > 0 || g.hard.Term != g.savedTerm || g.hard.Vote != g.savedVote {
+		w := g.write()
+		w.Entries = m.Entries
+		g.shard.emit(g, w, m.Responses)
+		return
+	}
+	if g.writesInFlight > 0 && !g.shard.cfg.Fault.AckBeforeFlush {
+		g.shard.after(g, m.Responses)
+		return
+	}
+	g.respond(m.Responses)
+}
+
+// respond delivers responses whose condition holds.
+func (g *Group) respond(responses []raftpb.Message) {
+	for i := range responses {
+		if g.stopped != nil {
+			return
+		}
+		if m := &responses[i]; m.To == g.replica {
+			g.step(*m)
+		} else {
+			g.shard.send(g, *m)
+		}
+	}
+}
+
+// step gives raft a message. Its errors say that the message was of no use.
+func (g *Group) step(m raftpb.Message) {
+	_ = g.node.Step(m)
+	g.unseen = true
+	g.shard.touch(g)
+}
+
+// apply handles entries that are committed and durable here.
+func (g *Group) apply(m *raftpb.Message) {
+	ready := false
+	for i := range m.Entries {
+		e := &m.Entries[i]
+		n := int64(len(e.Data))
+		g.uncommitted -= n
+		g.shard.uncommitted -= n
+		g.applyConf(e)
+		ready = ready || e.Term == g.lead.Term
+	}
+	g.applied = m.Entries[len(m.Entries)-1].Index
+	if g.confDirty {
+		g.shard.emit(g, g.write(), nil)
+	}
+	g.machine.Commit(record.Index(g.applied))
+	if ready && g.lead.Leading && !g.lead.Ready {
+		g.lead.Ready = true
+		g.machine.Lead(g.lead)
+	}
+	g.respond(m.Responses)
+}
+
+// applyConf makes a change of membership hold. Bytes that raft committed but
+// that do not decode are a fault of this program.
+func (g *Group) applyConf(e *raftpb.Entry) {
+	var cc raftpb.ConfChangeI
+	switch e.Type {
+	case raftpb.EntryConfChange:
+		var c raftpb.ConfChange
+		if err := c.Unmarshal(e.Data); err != nil {
+			panic(fmt.Sprintf("multiraft: group %s: decode membership change at %d: %v", g.id, e.Index, err))
+		}
+		cc = c
+	case raftpb.EntryConfChangeV2:
+		var c raftpb.ConfChangeV2
+		if err := c.Unmarshal(e.Data); err != nil {
+			panic(fmt.Sprintf("multiraft: group %s: decode membership change at %d: %v", g.id, e.Index, err))
+		}
+		cc = c
+	default:
+		return
+	}
+	g.conf = *g.node.ApplyConfChange(cc)
+	g.confDirty = true
+	g.shard.clock(g)
+}

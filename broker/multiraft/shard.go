@@ -1,0 +1,363 @@
+package multiraft
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+
+	etcdraft "go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"tidewater/broker/journal"
+	"tidewater/internal/record"
+)
+
+// Shard is the core: some of a broker's groups, stepped by one caller. It has
+// no goroutine, clock or disk. Its caller, a Node or a loop of a Host, gives it
+// work (start, run, receive, tick, remove), takes a Batch with ready, has it
+// flushed, and says so with flushed; batches are flushed and answered in the
+// order they were taken.
+type Shard struct {
+	cfg   *Config
+	state *shared
+	stats *counters
+
+	groups map[record.PartitionID]*Group
+	// order holds the groups by start, for walks that must not follow a map;
+	// stopped ones are dropped now and then.
+	order   []*Group
+	dirty   []*Group // have something ready, in the order they got it
+	ticking []*Group
+	spare   []*Group // the last dirty, to be used again
+	batch   *Batch   // being filled, nil when empty
+	out     []Message
+	dead    error
+
+	// uncommitted and held are sums over the groups; the bounds are this
+	// shard's part of Config's.
+	uncommitted, held       int64
+	uncommittedMax, heldMax int64
+}
+
+// shared is what the shards of one journal see of it.
+type shared struct {
+	full atomic.Bool // the journal refuses entries
+	// gone is told of every group that stopped; nil for nobody.
+	gone func(record.PartitionID)
+}
+
+// Batch is what one step of a shard wants durable, and what follows from it.
+type Batch struct {
+	// Writes go to the journal in order, all before one Flush.
+	Writes []journal.Write
+
+	shard *Shard
+	after []afterFlush
+	next  int // first write not yet appended
+}
+
+// afterFlush is delivered to raft or sent to peers after the batch's flush.
+type afterFlush struct {
+	group     *Group
+	responses []raftpb.Message
+	write     bool // ends a write of the group
+}
+
+// newShard makes a core for one of cfg.Shards shards; cfg was validated.
+func newShard(cfg *Config, state *shared, stats *counters) *Shard {
+	n := int64(cfg.Shards)
+	return &Shard{
+		cfg: cfg, state: state, stats: stats,
+		groups:         map[record.PartitionID]*Group{},
+		uncommittedMax: max(cfg.UncommittedBytesMax/n, 1),
+		heldMax:        max(cfg.HeldBytesMax/n, 1),
+	}
+}
+
+func (s *Shard) full() bool { return s.state.full.Load() }
+
+// start makes a replica. The machine's Append is called for every entry that
+// known holds above its mark, Commit for what was committed. A replica that is
+// alone campaigns at once.
+func (s *Shard) start(gc GroupConfig, known *journal.Group) error {
+	if s.dead != nil {
+		return fmt.Errorf("start group %s: %w: %w", gc.ID, ErrStopped, s.dead)
+	}
+	if s.groups[gc.ID] != nil {
+		return fmt.Errorf("start group %s: it is started already", gc.ID)
+	}
+	g := &Group{id: gc.ID, replica: gc.Replica, shard: s, machine: gc.StateMachine, nodeOf: gc.NodeOf}
+	if err := g.restore(gc, known); err != nil {
+		return fmt.Errorf("start group %s: %w", gc.ID, err)
+	}
+	node, err := etcdraft.NewRawNode(&etcdraft.Config{
+		ID: gc.Replica, ElectionTick: electionTicks, HeartbeatTick: heartbeatTicks,
+		Storage: &g.log, Applied: g.applied, AsyncStorageWrites: true,
+		MaxSizePerMsg: messageBytesMax, MaxCommittedSizePerReady: messageBytesMax << 4,
+		MaxInflightMsgs: inflightMessages, CheckQuorum: true, PreVote: true,
+		DisableProposalForwarding: true, StepDownOnRemoval: true,
+		Logger: raftLogger{s.cfg.Log, gc.ID},
+	})
+	if err != nil {
+		return fmt.Errorf("start group %s: %w", gc.ID, err)
+	}
+	g.node = node
+	if err := g.replay(); err != nil {
+		return fmt.Errorf("start group %s: %w", gc.ID, err)
+	}
+	s.groups[gc.ID] = g
+	s.order = append(s.order, g)
+	s.held += g.log.bytes
+	s.uncommitted += g.uncommitted
+	s.stats.groups.Add(1)
+	if known == nil {
+		w := g.write()
+		if gc.Mark != nil {
+			w.Mark = gc.Mark
+		}
+		s.emit(g, w, nil)
+	}
+	s.clock(g)
+	if g.single() {
+		if err := node.Campaign(); err != nil {
+			g.stop(err)
+			return fmt.Errorf("start group %s: campaign: %w", gc.ID, err)
+		}
+	}
+	g.unseen = true
+	s.touch(g)
+	return nil
+}
+
+// restore fills in the group's state from the journal or for a new group.
+func (g *Group) restore(gc GroupConfig, known *journal.Group) error {
+	if gc.Replica == 0 || gc.StateMachine == nil {
+		return errors.New("replica id and state machine are needed")
+	}
+	if gc.FloorTerm >= TermEnd-1 {
+		return fmt.Errorf("%w: floor %d", errTerm, gc.FloorTerm)
+	}
+	l := &g.log
+	if known != nil {
+		l.hard, l.conf = known.HardState, known.ConfState
+		l.markIndex, l.markTerm = uint64(known.Mark.Index), known.Mark.Term
+		l.entries, l.bytes = known.Entries, dataBytes(known.Entries)
+		l.hard.Commit = max(l.hard.Commit, l.markIndex)
+	} else {
+		l.conf.Voters = slices.Clone(gc.Voters)
+		if len(l.conf.Voters) == 0 {
+			l.conf.Voters = []uint64{gc.Replica}
+		}
+		slices.Sort(l.conf.Voters)
+		if gc.Mark != nil {
+			l.markIndex, l.markTerm = uint64(gc.Mark.Index), gc.Mark.Term
+		}
+		l.hard = raftpb.HardState{Term: max(gc.FloorTerm, l.markTerm), Commit: l.markIndex}
+	}
+	if len(l.conf.Voters) == 0 {
+		return fmt.Errorf("%w: no ConfState in the journal", journal.ErrCorrupt)
+	}
+	if l.hard.Commit > l.last() {
+		return fmt.Errorf("%w: entry %d was committed, log ends at %d", journal.ErrCorrupt, l.hard.Commit, l.last())
+	}
+	g.hard, g.conf, g.confDirty = l.hard, l.conf, known == nil
+	g.savedTerm, g.savedVote = l.hard.Term, l.hard.Vote
+	g.applied, g.mark = l.hard.Commit, record.Index(l.markIndex)
+	g.lead = Leadership{Term: l.hard.Term, Leader: -1}
+	return nil
+}
+
+// replay tells the machine of the log as the journal had it.
+func (g *Group) replay() error {
+	for i := range g.log.entries {
+		e := &g.log.entries[i]
+		if e.Index > g.applied {
+			g.uncommitted += int64(len(e.Data))
+		}
+		if err := g.machine.Append(view(e)); err != nil {
+			return fmt.Errorf("replay entry %d: %w", e.Index, err)
+		}
+	}
+	if g.applied > g.log.markIndex {
+		g.machine.Commit(record.Index(g.applied))
+	}
+	return nil
+}
+
+// run does a task on a group. Without the group, the task sees a stopped one.
+func (s *Shard) run(id record.PartitionID, task func(*Group)) {
+	g := s.groups[id]
+	if g == nil {
+		g = &Group{id: id, shard: s, stopped: ErrStopped, lead: Leadership{Leader: -1}}
+	} else if g.unseen {
+		g.handle()
+	}
+	task(g)
+}
+
+// receive gives a message from a peer to its group.
+func (s *Shard) receive(m Message) {
+	g := s.groups[m.Group]
+	if g == nil || m.To != g.replica || m.Term >= TermEnd || m.Type == raftpb.MsgProp || m.Type == raftpb.MsgSnap {
+		return
+	}
+	g.step(m.Message)
+}
+
+// tick advances the clocks of the groups that need one.
+func (s *Shard) tick() {
+	keep := s.ticking[:0]
+	for _, g := range s.ticking {
+		if g.stopped != nil || g.single() {
+			g.ticking = false
+			continue
+		}
+		keep = append(keep, g)
+		g.node.Tick()
+		g.unseen = true
+		s.touch(g)
+	}
+	clear(s.ticking[len(keep):])
+	s.ticking = keep
+	s.stats.ticking.Store(int64(len(keep)))
+}
+
+// clock starts the group's clock if it needs one. A group of one does not: it
+// leads from Start on, nobody can take that away, and idle it costs nothing.
+func (s *Shard) clock(g *Group) {
+	if !g.ticking && !g.single() {
+		g.ticking = true
+		s.ticking = append(s.ticking, g)
+		s.stats.ticking.Add(1)
+	}
+}
+
+// remove stops a replica and has the journal forget its group.
+func (s *Shard) remove(id record.PartitionID) {
+	if g := s.groups[id]; g != nil {
+		g.stop(ErrStopped)
+	}
+	if s.dead != nil {
+		return
+	}
+	s.current().Writes = append(s.current().Writes, journal.Write{Group: id, Remove: true})
+}
+
+// touch notes that a group may have something ready.
+func (s *Shard) touch(g *Group) {
+	if !g.dirty {
+		g.dirty = true
+		s.dirty = append(s.dirty, g)
+	}
+}
+
+func (s *Shard) current() *Batch {
+	if s.batch == nil {
+		s.batch = &Batch{shard: s}
+	}
+	return s.batch
+}
+
+// emit adds a write to the batch, and what to deliver when it is durable.
+func (s *Shard) emit(g *Group, w journal.Write, responses []raftpb.Message) {
+	b := s.current()
+	b.Writes = append(b.Writes, w)
+	if s.cfg.Fault.AckBeforeFlush {
+		g.respond(responses)
+		return
+	}
+	g.writesInFlight++
+	b.after = append(b.after, afterFlush{g, responses, true})
+}
+
+// after adds what is to be delivered when all writes of the group so far are
+// durable.
+func (s *Shard) after(g *Group, responses []raftpb.Message) {
+	b := s.current()
+	b.after = append(b.after, afterFlush{g, responses, false})
+}
+
+func (s *Shard) send(g *Group, m raftpb.Message) {
+	if node := g.brokerOf(m.To); node >= 0 {
+		s.out = append(s.out, Message{Group: g.id, Node: node, Message: m})
+	}
+}
+
+// ready handles every dirty group, sends what may be sent, and gives what must
+// become durable; nil when there is nothing.
+func (s *Shard) ready() *Batch {
+	for len(s.dirty) > 0 {
+		work := s.dirty
+		s.dirty = s.spare[:0]
+		for _, g := range work {
+			g.dirty = false
+			if g.stopped == nil {
+				g.handle()
+			}
+		}
+		clear(work)
+		s.spare = work[:0]
+	}
+	s.flushOut()
+	b := s.batch
+	s.batch = nil
+	return b
+}
+
+func (s *Shard) flushOut() {
+	if len(s.out) == 0 {
+		return
+	}
+	s.stats.messages.Add(int64(len(s.out)))
+	s.cfg.Transport.Send(s.out)
+	clear(s.out)
+	s.out = s.out[:0]
+}
+
+// flushed says that a batch is durable, or with err that the disk failed: then
+// every replica stops and nothing that waited is said.
+func (s *Shard) flushed(b *Batch, err error) {
+	if err != nil {
+		s.fail(err)
+		return
+	}
+	for i := range b.after {
+		a := &b.after[i]
+		if a.group.stopped != nil {
+			continue
+		}
+		if a.write {
+			a.group.writesInFlight--
+		}
+		a.group.respond(a.responses)
+	}
+}
+
+// fail stops every replica for good.
+func (s *Shard) fail(err error) {
+	if s.dead == nil {
+		s.dead = err
+	}
+	s.batch = nil
+	clear(s.out)
+	s.out = s.out[:0]
+	order := s.order
+	s.order = nil
+	for _, g := range order {
+		g.stop(err)
+	}
+	s.batch = nil
+}
+
+// forget takes a stopped group out of the shard's tables.
+func (s *Shard) forget(g *Group) {
+	delete(s.groups, g.id)
+	s.stats.groups.Add(-1)
+	if len(s.order) > 2*len(s.groups)+16 {
+		s.order = slices.DeleteFunc(s.order, func(g *Group) bool { return g.stopped != nil })
+	}
+	if s.state.gone != nil {
+		s.state.gone(g.id)
+	}
+}
