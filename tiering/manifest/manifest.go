@@ -116,8 +116,7 @@ func (m *Manifest) Append(e Entry) error {
 	if e.Last < e.Base || e.Length <= 0 {
 		return fmt.Errorf("append manifest entry: offsets %d to %d in %d bytes", e.Base, e.Last, e.Length)
 	}
-	empty := len(m.Entries) == 0 && len(m.Pages) == 0
-	if e.Base != m.End && !(e.Base > m.End && e.Base <= m.LogStart) && !(empty && m.End == 0) {
+	if e.Base < m.End || e.Base > max(m.End, m.LogStart) {
 		return fmt.Errorf("append manifest entry: base offset %d, manifest ends at %d, log starts at %d", e.Base, m.End, m.LogStart)
 	}
 	if n := len(m.Entries); n > 0 && e.FirstEpoch < m.Entries[n-1].LastEpoch {

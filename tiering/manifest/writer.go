@@ -155,7 +155,7 @@ func (w *Writer) gone(err error, n uint64) error {
 // nothingAbove is one list: higher manifests come first, then boundaries.
 func (w *Writer) nothingAbove(ctx context.Context, n uint64) error {
 	dir := w.cfg.Dir
-	page, err := w.cfg.Store.List(ctx, dir.ManifestPrefix(), dir.Manifest(n), 8)
+	page, err := w.cfg.Store.List(ctx, dir.ManifestPrefix(), dir.Manifest(n), 0)
 	if err != nil {
 		return fmt.Errorf("check manifest %d of %s: %w", n, dir.ID, err)
 	}
@@ -186,10 +186,13 @@ func (w *Writer) ReadBack(ctx context.Context) error {
 
 // Collect deletes manifests that no reader needs: it raises the boundary, and
 // then deletes upwards below it, so that a number that is missing below one
-// that exists can never be created unseen. Call it after Check.
+// that exists can never be created unseen.
 func (w *Writer) Collect(ctx context.Context) error {
 	if w.cur.Number <= w.cfg.Keep || w.cur.Number-w.cfg.Keep < w.lowest+w.cfg.Keep {
 		return nil // twice Keep at most, so that this runs once in Keep writes
+	}
+	if err := w.Check(ctx); err != nil {
+		return err
 	}
 	bound := w.cur.Number - w.cfg.Keep
 	store, dir := w.cfg.Store, w.cfg.Dir

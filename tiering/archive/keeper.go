@@ -1,0 +1,327 @@
+package archive
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"tidewater/internal/objstore"
+	"tidewater/internal/record"
+	"tidewater/tiering/manifest"
+)
+
+// ClusterState is what the controller wants kept of itself.
+type ClusterState struct {
+	Blob                         []byte
+	NextProducerID, NextSchemaID int64
+}
+
+// KeeperConfig of the controller's part in the bucket.
+type KeeperConfig struct {
+	Store  objstore.Store
+	Layout manifest.Layout
+	// Leading is the controller's term and whether this broker leads it.
+	Leading func() (record.LeaderEpoch, bool)
+	// State is the controller's committed state.
+	State func() (ClusterState, error)
+	// Ends captures how far the bucket holds all partitions of a class that
+	// are tiered, in an order that does not depend on chance. It is called
+	// class by class; what it gives must be confirmed by the bucket
+	// (Tails.BucketEnd).
+	Ends func(ctx context.Context, class manifest.Class) ([]manifest.CutEnd, error)
+	// Live are the tail series of the brokers that are up.
+	Live func() []manifest.Series
+	// TopicGrace is how long a deleted topic's objects stay. 0 is a day.
+	TopicGrace time.Duration
+	// TailGrace: see TailsConfig.Grace. 0 is one minute.
+	TailGrace time.Duration
+	// HouseEvery is the pause between looks at dead series and deleted
+	// topics. 0 is 30 s.
+	HouseEvery time.Duration
+	Now        func() time.Time
+}
+
+const (
+	defaultTopicGrace = 24 * time.Hour
+	defaultHouseEvery = 30 * time.Second
+	// numberedKeep is how many cuts and metadata objects stay.
+	numberedKeep = 16
+	// seriesTailsMax bounds how many tail objects of a dead series are looked
+	// at in one run.
+	seriesTailsMax = 64
+)
+
+// Keeper writes cluster metadata and cuts, and cleans up behind dead brokers
+// and deleted topics, while this broker leads the controller.
+type Keeper struct {
+	cfg    KeeperConfig
+	epoch  record.LeaderEpoch
+	loaded bool
+	meta   manifest.Metadata // newest known; Number 0 for none
+	cut    manifest.Cut
+	housed time.Time
+	dead   map[manifest.Series]*seriesTrim // looked up by key only
+}
+
+// NewKeeper makes the core.
+func NewKeeper(cfg KeeperConfig) *Keeper {
+	if cfg.TopicGrace == 0 {
+		cfg.TopicGrace = defaultTopicGrace
+	}
+	if cfg.TailGrace == 0 {
+		cfg.TailGrace = defaultTailGrace
+	}
+	if cfg.HouseEvery == 0 {
+		cfg.HouseEvery = defaultHouseEvery
+	}
+	return &Keeper{cfg: cfg, dead: map[manifest.Series]*seriesTrim{}}
+}
+
+// RunOnce writes metadata and a cut if either changed. Call it once a second.
+func (k *Keeper) RunOnce(ctx context.Context) error {
+	epoch, leading := k.cfg.Leading()
+	if !leading {
+		k.loaded = false
+		return nil
+	}
+	if !k.loaded || k.epoch != epoch {
+		if err := k.load(ctx, epoch); err != nil {
+			return err
+		}
+	}
+	if err := k.writeMetadata(ctx); err != nil {
+		return err
+	}
+	if err := k.writeCut(ctx); err != nil {
+		return err
+	}
+	if now := k.cfg.Now(); now.Sub(k.housed) >= k.cfg.HouseEvery {
+		k.housed = now
+		return k.house(ctx)
+	}
+	return nil
+}
+
+// load reads the newest numbers after winning a term.
+func (k *Keeper) load(ctx context.Context, epoch record.LeaderEpoch) error {
+	meta, err := NewestMetadata(ctx, k.cfg.Store, k.cfg.Layout)
+	if err != nil && !errors.Is(err, objstore.ErrNotFound) {
+		return err
+	}
+	cut, err := NewestCut(ctx, k.cfg.Store, k.cfg.Layout)
+	if err != nil && !errors.Is(err, objstore.ErrNotFound) {
+		return err
+	}
+	k.meta, k.cut = manifest.Metadata{}, manifest.Cut{}
+	if meta != nil {
+		k.meta = *meta
+	}
+	if cut != nil {
+		k.cut = *cut
+	}
+	if max(k.meta.Epoch, k.cut.Epoch) > epoch {
+		return fmt.Errorf("%w: cluster metadata of controller epoch %d, this is %d", manifest.ErrFenced, max(k.meta.Epoch, k.cut.Epoch), epoch)
+	}
+	k.epoch, k.loaded = epoch, true
+	return nil
+}
+
+func (k *Keeper) writeMetadata(ctx context.Context) error {
+	state, err := k.cfg.State()
+	if err != nil {
+		return fmt.Errorf("read cluster state: %w", err)
+	}
+	series, err := manifest.ListSeries(ctx, k.cfg.Store, k.cfg.Layout)
+	if err != nil {
+		return err
+	}
+	if k.meta.Number > 0 && bytes.Equal(state.Blob, k.meta.Blob) && slices.Equal(series, k.meta.Series) &&
+		state.NextProducerID == k.meta.NextProducerID && state.NextSchemaID == k.meta.NextSchemaID {
+		return nil
+	}
+	m := manifest.Metadata{
+		Header: k.cfg.Layout.Header(), Number: k.meta.Number + 1, Epoch: k.epoch, Created: k.cfg.Now().UnixMilli(),
+		Series: series, NextProducerID: state.NextProducerID, NextSchemaID: state.NextSchemaID, Blob: state.Blob,
+	}
+	if err := k.create(ctx, k.cfg.Layout.Metadata(m.Number), m.AppendTo(nil)); err != nil {
+		return fmt.Errorf("write cluster metadata %d: %w", m.Number, err)
+	}
+	k.meta = m
+	return k.dropOld(ctx, m.Number, k.cfg.Layout.Metadata)
+}
+
+// create stores a numbered object; a taken number means that the newest is to
+// be read again, where a newer epoch fences.
+func (k *Keeper) create(ctx context.Context, key string, body []byte) error {
+	found, err := manifest.Create(ctx, k.cfg.Store, key, body)
+	if err != nil {
+		// It may have happened: what is newest is read again before the next try.
+		k.loaded = false
+		return err
+	}
+	if found {
+		k.loaded = false
+		return manifest.ErrConflict
+	}
+	return nil
+}
+
+// writeCut captures class by class; each call of Ends speaks of what the
+// bucket has confirmed before the next is made.
+func (k *Keeper) writeCut(ctx context.Context) error {
+	c := manifest.Cut{
+		Header: k.cfg.Layout.Header(), Number: k.cut.Number + 1, Epoch: k.epoch,
+		Created: k.cfg.Now().UnixMilli(), Metadata: k.meta.Number,
+	}
+	for _, class := range []manifest.Class{manifest.ClassTransactions, manifest.ClassGroups, manifest.ClassData} {
+		ends, err := k.cfg.Ends(ctx, class)
+		if err != nil {
+			return fmt.Errorf("capture bucket ends: %w", err)
+		}
+		c.Ends = append(c.Ends, ends...)
+	}
+	if k.cut.Number > 0 && k.cut.Metadata == c.Metadata && slices.Equal(c.Ends, k.cut.Ends) {
+		return nil
+	}
+	if err := manifest.CheckRoot(ctx, k.cfg.Store, k.cfg.Layout); err != nil {
+		return err
+	}
+	if err := k.create(ctx, k.cfg.Layout.Cut(c.Number), c.AppendTo(nil)); err != nil {
+		return fmt.Errorf("write cut %d: %w", c.Number, err)
+	}
+	k.cut = c
+	return k.dropOld(ctx, c.Number, k.cfg.Layout.Cut)
+}
+
+// dropOld deletes the one number that falls out of the kept ones. Readers take
+// the newest by list, so a number created again below it harms nobody.
+func (k *Keeper) dropOld(ctx context.Context, n uint64, key func(uint64) string) error {
+	if n <= numberedKeep {
+		return nil
+	}
+	return k.cfg.Store.Delete(ctx, key(n-numberedKeep))
+}
+
+// house retires the tails of dead series and reaps deleted topics.
+func (k *Keeper) house(ctx context.Context) error {
+	var faults []error
+	live := k.cfg.Live()
+	for _, s := range k.meta.Series {
+		if slices.Contains(live, s) {
+			delete(k.dead, s)
+			continue
+		}
+		if err := k.retire(ctx, s); err != nil {
+			faults = append(faults, fmt.Errorf("retire series %s: %w", s, err))
+		}
+	}
+	if _, err := ReapTopics(ctx, k.cfg.Store, k.cfg.Layout, k.cfg.TopicGrace); err != nil {
+		faults = append(faults, err)
+	}
+	return errors.Join(faults...)
+}
+
+// retire trims a dead series; one that is empty and old leaves the list.
+func (k *Keeper) retire(ctx context.Context, s manifest.Series) error {
+	t := k.dead[s]
+	if t == nil {
+		t = newSeriesTrim(k.cfg.Store, k.cfg.Layout, s, k.cfg.TailGrace)
+		if err := t.load(ctx, seriesTailsMax); err != nil {
+			return err
+		}
+		k.dead[s] = t
+	} else if err := t.loadTails(ctx, seriesTailsMax); err != nil {
+		return err
+	}
+	unknown := func(record.PartitionID) (record.Offset, bool) { return 0, false }
+	if err := t.runOnce(ctx, unknown, t.cur.End, true); err != nil {
+		return err
+	}
+	if len(t.live) > 0 || t.cur.RetiredFrom < t.cur.First {
+		return nil
+	}
+	return k.forgetSeries(ctx, t)
+}
+
+// forgetSeries deletes the claim of a series that has no tails left.
+func (k *Keeper) forgetSeries(ctx context.Context, t *seriesTrim) error {
+	s := t.cur.Series
+	info, err := k.cfg.Store.Head(ctx, k.cfg.Layout.SeriesKey(s))
+	if errors.Is(err, objstore.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	now, err := k.cfg.Store.Now(ctx)
+	if err != nil {
+		return err
+	}
+	// A broker that has just claimed a series has not announced itself yet.
+	if now.Sub(info.LastModified) < seriesAgeMin {
+		return nil
+	}
+	left, err := listAll(ctx, k.cfg.Store, k.cfg.Layout.TailPrefix(s))
+	if err != nil {
+		return err
+	}
+	for _, o := range left {
+		if err := k.cfg.Store.Delete(ctx, o.Key); err != nil {
+			return err
+		}
+	}
+	delete(k.dead, s)
+	return k.cfg.Store.Delete(ctx, k.cfg.Layout.SeriesKey(s))
+}
+
+// seriesAgeMin is how old a claim must be before it can be forgotten.
+const seriesAgeMin = 10 * time.Minute
+
+// NewestMetadata reads the newest cluster metadata of an incarnation;
+// objstore.ErrNotFound if there is none.
+func NewestMetadata(ctx context.Context, store objstore.Store, l manifest.Layout) (*manifest.Metadata, error) {
+	body, n, err := newestBody(ctx, store, l.MetadataPrefix(), l.Metadata)
+	if err != nil {
+		return nil, fmt.Errorf("read cluster metadata: %w", err)
+	}
+	m, err := manifest.DecodeMetadata(body)
+	if err != nil {
+		return nil, fmt.Errorf("read cluster metadata %d: %w", n, err)
+	}
+	return m, nil
+}
+
+// NewestCut reads the newest cut; objstore.ErrNotFound if there is none.
+func NewestCut(ctx context.Context, store objstore.Store, l manifest.Layout) (*manifest.Cut, error) {
+	body, n, err := newestBody(ctx, store, l.CutPrefix(), l.Cut)
+	if err != nil {
+		return nil, fmt.Errorf("read cut: %w", err)
+	}
+	c, err := manifest.DecodeCut(body)
+	if err != nil {
+		return nil, fmt.Errorf("read cut %d: %w", n, err)
+	}
+	return c, nil
+}
+
+func newestBody(ctx context.Context, store objstore.Store, prefix string, key func(uint64) string) ([]byte, uint64, error) {
+	const races = 4
+	for range races {
+		n, err := manifest.Newest(ctx, store, prefix, 0)
+		if err != nil {
+			return nil, 0, err
+		}
+		if n == 0 {
+			return nil, 0, fmt.Errorf("nothing under %s: %w", prefix, objstore.ErrNotFound)
+		}
+		body, err := store.Get(ctx, key(n), 0, -1)
+		if errors.Is(err, objstore.ErrNotFound) {
+			continue
+		}
+		return body, n, err
+	}
+	return nil, 0, fmt.Errorf("objects under %s vanish while they are read: %w", prefix, objstore.ErrUnavailable)
+}

@@ -1,0 +1,116 @@
+package archive
+
+import (
+	"context"
+	"fmt"
+
+	"tidewater/internal/objstore"
+	"tidewater/internal/record"
+	"tidewater/tiering/manifest"
+)
+
+// upload is a segment that was stored and is in no manifest yet.
+type upload struct {
+	entry       manifest.Entry
+	objectBytes int64
+	indexBytes  int64
+	history     History
+}
+
+// check sees that both objects are there in full.
+func (u *upload) check(ctx context.Context, store objstore.Store) error {
+	for _, o := range []struct {
+		key  string
+		size int64
+	}{{u.entry.Key, u.objectBytes}, {u.entry.Index, u.indexBytes}} {
+		info, err := store.Head(ctx, o.key)
+		if err != nil {
+			return fmt.Errorf("check stored object: %w", err)
+		}
+		if info.Size != o.size {
+			return fmt.Errorf("check stored object %s: %w: %d bytes, %d were sent", o.key, manifest.ErrCorrupt, info.Size, o.size)
+		}
+	}
+	return nil
+}
+
+// upload stores what is sealed above next.End and appends it to next.
+func (p *Partition) upload(ctx context.Context, marks Marks, next *manifest.Manifest, res *Result) ([]upload, error) {
+	var stored []upload
+	for _, s := range p.cfg.Source.Sealed(next.End) {
+		from := max(s.Base, next.End)
+		if s.Next > marks.HighWatermark {
+			break // sealed after the marks were taken
+		}
+		for from < s.Next {
+			if len(stored) == p.cfg.SegmentsPerRunMax {
+				res.More = true
+				return stored, nil
+			}
+			u, err := p.store(ctx, from, s.Next)
+			if err != nil {
+				return nil, err
+			}
+			if from > next.End && marks.LogStart > next.LogStart {
+				next.LogStart = marks.LogStart // what explains the gap
+			}
+			if err := next.Append(u.entry); err != nil {
+				return nil, fmt.Errorf("archive %s-%d: %w", p.cfg.Dir.Topic, p.cfg.Dir.ID.Partition, err)
+			}
+			stored = append(stored, u)
+			res.Segments++
+			res.Bytes += u.entry.Length
+			from = u.entry.Next()
+		}
+	}
+	return stored, nil
+}
+
+// store reads [from, limit), or as much of it as one object may hold, checks it
+// and puts object and index into the bucket.
+func (p *Partition) store(ctx context.Context, from, limit record.Offset) (upload, error) {
+	b := manifest.SegmentBuilder{Base: from, Limit: limit}
+	for b.Next() < limit && b.Len() < p.cfg.ObjectBytesMax {
+		want := int(min(readBytes, p.cfg.ObjectBytesMax-b.Len()))
+		batches, err := p.cfg.Source.Batches(ctx, b.Next(), limit, want)
+		if err != nil {
+			return upload{}, fmt.Errorf("read segment at offset %d: %w", b.Next(), err)
+		}
+		if len(batches) == 0 {
+			return upload{}, fmt.Errorf("read segment at offset %d: nothing there, segment ends at %d: %w", b.Next(), limit, record.ErrCorrupt)
+		}
+		for _, batch := range batches {
+			if err := b.Add(batch); err != nil {
+				return upload{}, fmt.Errorf("archive %s-%d: %w", p.cfg.Dir.Topic, p.cfg.Dir.ID.Partition, err)
+			}
+		}
+	}
+	h, err := p.cfg.Source.History(ctx, from, b.Next())
+	if err != nil {
+		return upload{}, fmt.Errorf("read state at offsets %d and %d: %w", from, b.Next(), err)
+	}
+	return p.put(ctx, &b, h)
+}
+
+func (p *Partition) put(ctx context.Context, b *manifest.SegmentBuilder, h History) (upload, error) {
+	object, index, entry := b.Finish(p.cfg.Dir, p.w.NextName(), manifest.Index{
+		Epochs: h.Epochs, ProducersAtBase: h.ProducersAtBase, ProducersAtEnd: h.ProducersAtEnd,
+	})
+	u := upload{entry: entry, objectBytes: int64(len(object)), indexBytes: int64(len(index)), history: h}
+	if err := PutNew(ctx, p.cfg.Store, entry.Key, object); err != nil {
+		return u, err
+	}
+	return u, PutNew(ctx, p.cfg.Store, entry.Index, index)
+}
+
+// PutNew stores an object under a name that nobody else uses.
+func PutNew(ctx context.Context, store objstore.Store, key string, body []byte) error {
+	found, err := manifest.Create(ctx, store, key, body)
+	if err != nil {
+		return fmt.Errorf("upload: %w", err)
+	}
+	if found {
+		return fmt.Errorf("upload %s: %w: the name is taken by other bytes", key, manifest.ErrFenced)
+	}
+	return nil
+}
