@@ -217,7 +217,8 @@ func (s *Store) ReadOnlySecret() string { return s.cfg.ReadOnlySecret }
 func (s *Store) Close() error {
 	s.closing.Do(func() {
 		err := s.front.ShutDown()
-		s.closed = errors.Join(err, <-s.served, s.lock.Close())
+		<-s.served // its error only says that the listener was closed
+		s.closed = errors.Join(err, s.lock.Close())
 	})
 	return s.closed
 }

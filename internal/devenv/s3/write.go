@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	gateway "github.com/versity/versitygw/backend"
+	"github.com/versity/versitygw/s3api/middlewares"
 	"github.com/versity/versitygw/s3api/utils"
 	"github.com/versity/versitygw/s3err"
 	"github.com/versity/versitygw/s3response"
@@ -36,6 +37,9 @@ func diskError(err error) error {
 // checked wraps the body so that a checksum the client gave in a header is
 // compared when the body ends. Those in a trailer the front compares itself.
 func checked(r io.Reader, sums map[utils.HashType]*string) (io.Reader, error) {
+	if trailed, ok := r.(middlewares.ChecksumReader); ok && trailed.Algorithm() != "" {
+		return r, nil
+	}
 	for kind, sum := range sums {
 		if deref(sum) != "" {
 			return utils.NewHashReader(r, *sum, kind)
