@@ -177,3 +177,27 @@ func unsnappyBlock(dst, src []byte, bytesMax int) ([]byte, error) {
 func tooLarge(c Codec, bytesMax int) error {
 	return fmt.Errorf("%w: %s body is over %d bytes decompressed", ErrCorrupt, c, bytesMax)
 }
+
+// Recompress gives the batch with its records compressed by c, everything else
+// as it was. It is done once, on the leader, before the append (topic property
+// compression.type).
+func (b Batch) Recompress(c Codec) (Batch, error) {
+	body := []byte(b[HeaderBytes:])
+	if b.Codec() != None {
+		var err error
+		if body, err = Decompress(nil, body, b.Codec(), 0); err != nil {
+			return nil, err
+		}
+	}
+	out := make(Batch, HeaderBytes, HeaderBytes+len(body))
+	copy(out, b[:HeaderBytes])
+	compressed, err := Compress(out, body, c)
+	if err != nil {
+		return nil, err
+	}
+	out = compressed
+	binary.BigEndian.PutUint32(out[8:], uint32(len(out)-lengthEnd))
+	binary.BigEndian.PutUint16(out[21:], b.attributes()&^attrCodec|uint16(c))
+	out.SetCRC()
+	return out, nil
+}

@@ -1,0 +1,159 @@
+package partition
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"tidewater/broker/journal"
+	"tidewater/broker/multiraft"
+	"tidewater/broker/segment"
+	"tidewater/internal/disk"
+	"tidewater/internal/logio"
+	"tidewater/internal/record"
+	"tidewater/internal/topicconfig"
+)
+
+const (
+	// PendingBytesMaxDefault bounds one partition's bytes that are in no
+	// segment yet: a few batches of the largest size.
+	PendingBytesMaxDefault = 64 << 20
+	// ProducerExpirationDefault is Kafka's producer.id.expiration.ms.
+	ProducerExpirationDefault = 24 * time.Hour
+	// chunkBytesMax is how many bytes WriteSegments puts into one chunk: large
+	// enough that the device is the bound, small enough that memory is let go
+	// in steps.
+	chunkBytesMax = 4 << 20
+)
+
+// Config opens a Partition.
+type Config struct {
+	ID    record.PartitionID
+	Topic string // for messages and logs
+	// Identity stands in every file.
+	Identity segment.Identity
+	Host     Host
+	FS       disk.FS
+	// Dir belongs to this partition alone.
+	Dir   string
+	Cache *segment.Cache // shared by the partitions of one disk; may be nil
+	// Mark is the group's mark as the journal had it (multiraft.Host.Recovered);
+	// nil when the journal does not know the group.
+	Mark *journal.Mark
+	// Restored is where a partition made from a bucket begins; used when Mark is nil.
+	Restored *Restored
+	// Remote reads what is in the bucket only; nil for a topic without tiering.
+	Remote   Remote
+	Settings topicconfig.Settings
+	// Budget is shared by all partitions of the broker.
+	Budget *Budget
+	// PendingBytesMax bounds this partition's bytes that are in no segment yet
+	// (0: PendingBytesMaxDefault); beyond it appends are answered ErrBusy.
+	PendingBytesMax int64
+	// ProducerExpiration is how long an idle producer is remembered
+	// (0: ProducerExpirationDefault).
+	ProducerExpiration time.Duration
+	Now                func() time.Time
+	// Fenced reports that a newer incarnation owns the bucket: nothing is
+	// acked any more. nil: never.
+	Fenced func() bool
+	// Pin is the offset that retention must not pass, because somebody (the
+	// table) has not seen it yet; false for none. May be nil.
+	Pin func() (record.Offset, bool)
+	// Wait blocks until done is closed, or gives an error when ctx ends
+	// first. nil does just that; a simulation in one goroutine steps its world
+	// instead.
+	Wait func(ctx context.Context, done <-chan struct{}) error
+	Log  *slog.Logger // nil is slog.Default
+	// Fault plants errors that the simulation's checkers must catch.
+	Fault Fault
+}
+
+// Fault switches off a rule. The zero value is the only one fit for data.
+type Fault struct {
+	// AckUncommittedDuplicates answers a duplicate before the original is committed.
+	AckUncommittedDuplicates bool
+	// TrimBeforeArchived lets local retention pass the archived end.
+	TrimBeforeArchived bool
+}
+
+// Restored is a partition's state in a bucket: everything that a log which
+// goes on at Next must know of what came before, none of it on this disk.
+type Restored struct {
+	Next     record.Offset // the first offset that this log will write
+	LogStart record.Offset
+	Archived record.Offset // end of what the manifest covers; equal to Next or below
+	Manifest uint64
+	Epochs   []logio.EpochStart
+	// Producers is the producer snapshot at Next, as History gives it; nil
+	// when there is none.
+	Producers []byte
+	// FloorTerm is the highest leader epoch found in the bucket; terms of the
+	// new group begin above it.
+	FloorTerm uint64
+}
+
+// Remote is the part of a tiered log that is in the bucket.
+type Remote interface {
+	// Read gives whole batches from the one that holds r.Offset on, and where
+	// their bytes came from; Isolation and CurrentEpoch are not looked at.
+	Read(ctx context.Context, r logio.ReadRequest) (logio.ReadResult, error)
+	// Find gives the first record not older than ts; Offset -1 is none.
+	Find(ctx context.Context, ts int64) (logio.FoundOffset, error)
+	// Keep gives the base offset of the oldest segment to keep: from the front
+	// those go whose newest timestamp is below olderThan (ms; a negative one
+	// keeps all) or that are not needed to hold bytesMax bytes (negative: no
+	// bound). It is the end of the archived log when all go.
+	Keep(ctx context.Context, olderThan, bytesMax int64) (record.Offset, error)
+}
+
+// Validate fills in defaults and names everything that is wrong.
+func (c *Config) Validate() error {
+	var faults []error
+	need := func(ok bool, what string) {
+		if !ok {
+			faults = append(faults, errors.New(what))
+		}
+	}
+	need(c.Host != nil, "Host is nil")
+	need(c.FS != nil, "FS is nil")
+	need(c.Dir != "", "Dir is empty")
+	need(c.Now != nil, "Now is nil")
+	need(c.Budget != nil, "Budget is nil")
+	need(c.PendingBytesMax >= 0, "PendingBytesMax is negative")
+	need(c.ProducerExpiration >= 0, "ProducerExpiration is negative")
+	if c.PendingBytesMax == 0 {
+		c.PendingBytesMax = PendingBytesMaxDefault
+	}
+	if c.ProducerExpiration == 0 {
+		c.ProducerExpiration = ProducerExpirationDefault
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	c.Identity.Partition = c.ID
+	if len(faults) > 0 {
+		return fmt.Errorf("configure partition %s-%d: %w", c.Topic, c.ID.Partition, errors.Join(faults...))
+	}
+	return nil
+}
+
+// Host is the place where the partition's group runs: a multiraft.Host by
+// OnHost, a stepped shard in a simulation.
+type Host interface {
+	// Do runs task on the group's shard loop, after the tasks that the same
+	// caller gave before.
+	Do(id record.PartitionID, task func(Group)) error
+}
+
+// Group is the partition's Raft group, usable inside a task only.
+type Group interface {
+	Leadership() multiraft.Leadership
+	// Propose appends data to the log; StateMachine.Append has been called
+	// with it when this returns.
+	Propose(data []byte) (record.Index, error)
+	// Release says that every entry up to the mark is in synced segments.
+	Release(m journal.Mark)
+}

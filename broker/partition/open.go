@@ -1,0 +1,159 @@
+package partition
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"tidewater/broker/journal"
+	"tidewater/broker/segment"
+	"tidewater/internal/record"
+)
+
+// Open recovers the partition as it was at its group's mark; the group, which
+// the caller starts next with StateMachine and StartMark, brings what came
+// after. Without a mark it is a new partition, or what cfg.Restored says.
+func Open(cfg Config) (*Partition, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	p := &Partition{cfg: cfg, settings: cfg.Settings}
+	if err := p.open(); err != nil {
+		return nil, fmt.Errorf("open partition %s: %w", p.Name(), err)
+	}
+	return p, nil
+}
+
+func (p *Partition) open() error {
+	mark, at, err := p.startState()
+	if err != nil {
+		return err
+	}
+	p.segments, err = segment.Open(segment.Config{
+		FS: p.cfg.FS, Dir: p.cfg.Dir, Identity: p.cfg.Identity, Cache: p.cfg.Cache,
+		// The partition rolls segments itself, since a producer snapshot
+		// stands before each roll.
+		SegmentBytes: segment.SegmentBytesMax,
+		Start:        segment.Position{Index: mark.Index, Term: mark.Term, Next: at.next},
+		Durable:      mark.Index,
+	})
+	if err != nil {
+		return err
+	}
+	p.stable = state{index: mark.Index, term: mark.Term, position: at}
+	if p.stable.producers, err = p.recoverProducers(at.next); err != nil {
+		return errors.Join(err, p.segments.Close())
+	}
+	p.stable.producers.txns.forgetBefore(at.logStart)
+	p.stable.producers.txns.commit(at.next)
+	p.live = p.stable.clone()
+	p.marks = position{logStart: at.logStart, archived: at.archived, manifest: at.manifest}
+	p.committed, p.highWatermark = mark.Index, at.next
+	p.localStart = at.next
+	if infos := p.segmentInfos(); len(infos) > 0 {
+		// It may lie above at.next, when trimming lasted and the newest mark
+		// did not; the journal then still has what lies between.
+		p.localStart = infos[0].Base
+	}
+	p.activeSinceMs = p.nowMs()
+	return nil
+}
+
+// startState gives the mark the group starts at, and what it says.
+func (p *Partition) startState() (journal.Mark, position, error) {
+	if m := p.cfg.Mark; m != nil {
+		if m.Index == 0 {
+			return *m, position{}, nil
+		}
+		at, err := decodePosition(m.Data)
+		return *m, at, err
+	}
+	r := p.cfg.Restored
+	if r == nil {
+		return journal.Mark{}, position{}, nil
+	}
+	at := position{next: r.Next, logStart: r.LogStart, archived: r.Archived, manifest: r.Manifest, epochs: r.Epochs}
+	// Index 1 stands for everything that was: it never was an entry here.
+	p.first = journal.Mark{Index: 1, Term: max(r.FloorTerm, 1), Data: at.encode()}
+	if _, err := decodePosition(p.first.Data); err != nil {
+		return p.first, at, fmt.Errorf("restored state: %w", err)
+	}
+	if r.Producers == nil {
+		return p.first, at, nil
+	}
+	_, next, _, err := decodeSnapshot(r.Producers)
+	if err != nil {
+		return p.first, at, fmt.Errorf("restored state: %w", err)
+	}
+	if next != r.Next {
+		return p.first, at, fmt.Errorf("%w: restored state: producer snapshot at offset %d, the log goes on at %d", ErrCorrupt, next, r.Next)
+	}
+	if err := p.cfg.FS.MkdirAll(p.cfg.Dir); err != nil {
+		return p.first, at, fmt.Errorf("make directory %s: %w", p.cfg.Dir, err)
+	}
+	return p.first, at, writeSnapshot(p.cfg.FS, p.cfg.Dir, r.Next, r.Producers)
+}
+
+// recoverProducers gives the producers' state at next: the newest snapshot
+// not above it, and the batches in between.
+func (p *Partition) recoverProducers(next record.Offset) (producers, error) {
+	from, s, err := p.newestSnapshot(next)
+	if err != nil || from == next {
+		return s, err
+	}
+	now := p.nowMs()
+	errPassed := errors.New("passed the mark")
+	err = p.segments.Scan(from, func(h record.Batch) error {
+		if h.BaseOffset() >= next {
+			return errPassed
+		}
+		b := h
+		if h.Control() { // what a marker means stands in its record
+			whole, err := p.segments.Read(h.BaseOffset(), int(h.Size()), next)
+			if err != nil || len(whole) == 0 {
+				return fmt.Errorf("read control batch at %d: %w", h.BaseOffset(), err)
+			}
+			b = whole[0]
+		}
+		return s.append(b, 0, 0, now)
+	})
+	if err != nil && !errors.Is(err, errPassed) {
+		return s, fmt.Errorf("rebuild producers from offset %d: %w", from, err)
+	}
+	return s, nil
+}
+
+// newestSnapshot gives the newest sound snapshot at or below next. A bad one
+// is passed over with a warning: the batches after an older one say the same,
+// and a producer that is forgotten may go on (KIP-360).
+func (p *Partition) newestSnapshot(next record.Offset) (record.Offset, producers, error) {
+	at, err := listSnapshots(p.cfg.FS, p.cfg.Dir)
+	if err != nil {
+		return 0, producers{}, err
+	}
+	for i := len(at) - 1; i >= 0; i-- {
+		if at[i] > next {
+			continue
+		}
+		data, err := readSnapshot(p.cfg.FS, p.cfg.Dir, at[i])
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			var s producers
+			var of record.Offset
+			if _, of, s, err = decodeSnapshot(data); err == nil && of == at[i] {
+				return of, s, nil
+			}
+		}
+		if !errors.Is(err, ErrCorrupt) && err != nil {
+			return 0, producers{}, err
+		}
+		p.cfg.Log.Warn("producer snapshot passed over", "topic", p.cfg.Topic, "partition", p.cfg.ID.Partition, "offset", at[i], "error", err)
+	}
+	start := next
+	if infos := p.segments.Segments(); len(infos) > 0 {
+		start = min(infos[0].Base, next)
+	}
+	return start, producers{}, nil
+}

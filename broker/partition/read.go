@@ -1,0 +1,166 @@
+package partition
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"tidewater/internal/logio"
+	"tidewater/internal/record"
+)
+
+// Read gives whole batches from the one that holds r.Offset on, up to what the
+// isolation shows: from memory, else this disk, else the bucket.
+func (p *Partition) Read(ctx context.Context, r logio.ReadRequest) (logio.ReadResult, error) {
+	p.mu.Lock()
+	res := logio.ReadResult{Offsets: p.offsets()}
+	err := p.checkRead(&r, &res.Offsets)
+	p.mu.Unlock()
+	if err != nil {
+		return res, err
+	}
+	g := gathering{at: r.Offset, limit: res.Offsets.End(r.Isolation), left: r.BytesMax, minOne: r.MinOne}
+	if err := p.gather(ctx, &g); err != nil {
+		return res, err
+	}
+	res.Batches, res.Bytes = g.batches, g.bytes
+	if r.Isolation == logio.ReadCommitted && len(g.batches) > 0 {
+		p.mu.Lock()
+		res.Aborted = p.live.producers.txns.abortedIn(r.Offset, g.at)
+		p.mu.Unlock()
+	}
+	return res, nil
+}
+
+// checkRead says whether this replica answers r now. It needs mu.
+func (p *Partition) checkRead(r *logio.ReadRequest, o *logio.Offsets) error {
+	if err := p.readable(r.Offset >= o.HighWatermark); err != nil {
+		return err
+	}
+	switch {
+	case r.CurrentEpoch >= 0 && r.CurrentEpoch < o.Epoch:
+		return fmt.Errorf("%w: %s: asked with epoch %d, it is %d", logio.ErrFencedEpoch, p.Name(), r.CurrentEpoch, o.Epoch)
+	case r.CurrentEpoch > o.Epoch:
+		return fmt.Errorf("%w: %s: asked with epoch %d, it is %d", logio.ErrUnknownEpoch, p.Name(), r.CurrentEpoch, o.Epoch)
+	case r.Offset < o.LogStart || r.Offset > o.LogEnd:
+		return fmt.Errorf("%w: %s: offset %d, the log is [%d, %d)", logio.ErrOffsetOutOfRange, p.Name(), r.Offset, o.LogStart, o.LogEnd)
+	}
+	return nil
+}
+
+// gathering is what one read has and still wants.
+type gathering struct {
+	at, limit record.Offset
+	left      int
+	minOne    bool
+	batches   [][]byte
+	bytes     [logio.SourceCount]int64
+	full      bool // the next batch did not fit
+}
+
+// take adds batches that came from src, as far as they fit.
+func (g *gathering) take(batches [][]byte, src logio.Source) {
+	for _, b := range batches {
+		h := record.Batch(b)
+		if h.NextOffset() > g.limit || len(b) > g.left && !(g.minOne && len(g.batches) == 0) {
+			g.full = true
+			return
+		}
+		g.batches = append(g.batches, b)
+		g.bytes[src] += int64(len(b))
+		g.left -= len(b)
+		g.at = h.NextOffset()
+	}
+}
+
+// one asks a source for at least one batch when none is there yet.
+func (g *gathering) one() bool { return g.minOne && len(g.batches) == 0 }
+
+// gather reads what g wants, going from tier to tier. A tier that gives
+// nothing ends it. The bucket is asked once: what it gives is an answer.
+func (p *Partition) gather(ctx context.Context, g *gathering) error {
+	for g.at < g.limit && !g.full && (g.left > 0 || g.one()) {
+		p.mu.Lock()
+		tail, local := p.tail.start(p.live.next), p.localStart
+		var batches [][]byte
+		if g.at >= tail {
+			batches = p.tail.collect(g.at, g.limit, g.left, g.one())
+		}
+		p.mu.Unlock()
+		if g.at >= tail {
+			g.take(batches, logio.FromMemory)
+			return nil
+		}
+		before := g.at
+		var err error
+		if g.at >= local {
+			batches, err = p.segments.Read(g.at, g.left, min(g.limit, tail))
+			if errors.Is(err, logio.ErrOffsetOutOfRange) && p.trimmedPast(g.at) {
+				continue // it is in the bucket now, or gone
+			}
+			g.take(batches, logio.FromDisk)
+		} else {
+			err = p.gatherRemote(ctx, g)
+			g.full = true
+		}
+		if err != nil {
+			if len(g.batches) > 0 {
+				return nil // the next read meets the fault again, and tells
+			}
+			return fmt.Errorf("%w: read %s at %d: %w", logio.ErrStorage, p.Name(), g.at, err)
+		}
+		if g.at == before {
+			return nil
+		}
+	}
+	return nil
+}
+
+// trimmedPast reports whether local trimming has passed o.
+func (p *Partition) trimmedPast(o record.Offset) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return o < p.localStart
+}
+
+// gatherRemote reads from the bucket what this disk does not hold.
+func (p *Partition) gatherRemote(ctx context.Context, g *gathering) error {
+	if p.cfg.Remote == nil {
+		return fmt.Errorf("%w: offset %d is not on this disk, and the topic has no bucket", logio.ErrOffsetOutOfRange, g.at)
+	}
+	res, err := p.cfg.Remote.Read(ctx, logio.ReadRequest{Offset: g.at, BytesMax: g.left, MinOne: g.one(), CurrentEpoch: -1})
+	if err != nil {
+		return err
+	}
+	had := len(g.batches)
+	g.take(res.Batches, logio.FromBucket)
+	if len(g.batches)-had == len(res.Batches) {
+		// The remote knows better which bytes came from its cache.
+		g.bytes[logio.FromBucket] = 0
+		for src, n := range res.Bytes {
+			g.bytes[src] += n
+		}
+	}
+	if len(g.batches) == 0 && g.one() {
+		return fmt.Errorf("the bucket has no batch at offset %d", g.at)
+	}
+	return nil
+}
+
+// Batches gives committed whole batches from the one that holds from on, none
+// that passes limit, about bytesMax bytes but at least one batch; none at the
+// end of what is committed.
+func (p *Partition) Batches(ctx context.Context, from, limit record.Offset, bytesMax int) ([][]byte, error) {
+	p.mu.Lock()
+	o, closed := p.offsets(), p.closed
+	p.mu.Unlock()
+	if closed {
+		return nil, fmt.Errorf("%w: %s", logio.ErrClosed, p.Name())
+	}
+	if from < o.LogStart || from > o.HighWatermark {
+		return nil, fmt.Errorf("%w: %s: offset %d, committed is [%d, %d)", logio.ErrOffsetOutOfRange, p.Name(), from, o.LogStart, o.HighWatermark)
+	}
+	g := gathering{at: from, limit: min(limit, o.HighWatermark), left: bytesMax, minOne: true}
+	err := p.gather(ctx, &g)
+	return g.batches, err
+}
