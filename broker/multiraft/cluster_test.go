@@ -1,0 +1,413 @@
+package multiraft
+
+import (
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"testing/cryptotest"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"tidewater/broker/journal"
+	"tidewater/internal/disk"
+	"tidewater/internal/record"
+)
+
+// cluster is three nodes, their disks, and a network that drops and reorders,
+// driven by one random source. It knows what was ever committed, and checks
+// that nobody tells another story.
+type cluster struct {
+	tb      testing.TB
+	rng     *rand.Rand
+	members []*clusterMember
+	net     []Message
+	groups  int
+	fault   Fault
+	// committed is what any replica ever called committed, by group and index.
+	committed map[int]map[record.Index]Entry
+	leaders   map[string]int // group and term: node
+	proposed  int
+	trace     []string
+	faults    []string
+}
+
+type clusterMember struct {
+	c    *cluster
+	id   int
+	disk *disk.Mem
+	node *Node
+	// fuse is the number of changes of the disk until the power goes; below
+	// 0 it stays.
+	fuse int
+	tape map[int]*clusterTape
+	// told is the highest index this node called committed, over its lives.
+	told map[int]record.Index
+	mark map[int]record.Index
+}
+
+// clusterTape is a tape whose calls are checked against the cluster.
+type clusterTape struct {
+	tape
+	m     *clusterMember
+	group int
+}
+
+func (t *clusterTape) Commit(last record.Index) {
+	from := t.committed + 1
+	t.tape.Commit(last)
+	c := t.m.c
+	for i := from; i <= last && i <= t.last(); i++ {
+		e := t.at(i)
+		was, ok := c.committed[t.group][i]
+		if ok && (was.Term != e.Term || string(was.Data) != string(e.Data)) {
+			c.fail("group %d entry %d: node %d commits (%d, %q), (%d, %q) was committed", t.group, i, t.m.id, e.Term, e.Data, was.Term, was.Data)
+		}
+		c.committed[t.group][i] = e
+	}
+	t.m.told[t.group] = max(t.m.told[t.group], last)
+}
+
+func (t *clusterTape) Lead(l Leadership) {
+	t.tape.Lead(l)
+	if !l.Leading {
+		return
+	}
+	key := fmt.Sprint(t.group, "/", l.Term)
+	c := t.m.c
+	if was, ok := c.leaders[key]; ok && was != t.m.id {
+		c.fail("group and term %s has leaders %d and %d", key, was, t.m.id)
+	}
+	c.leaders[key] = t.m.id
+}
+
+func (c *cluster) fail(format string, args ...any) {
+	c.faults = append(c.faults, fmt.Sprintf(format, args...))
+}
+
+// Send implements Transport; the network keeps copies.
+func (m *clusterMember) Send(messages []Message) {
+	for _, msg := range messages {
+		if m.c.rng.IntN(20) > 0 {
+			m.c.net = append(m.c.net, msg)
+		}
+	}
+}
+
+func newCluster(tb testing.TB, seed uint64, groups int, fault Fault) *cluster {
+	c := &cluster{tb: tb, rng: rand.New(rand.NewPCG(seed, 9)), groups: groups, fault: fault,
+		committed: map[int]map[record.Index]Entry{}, leaders: map[string]int{}}
+	for g := range groups {
+		c.committed[g] = map[record.Index]Entry{}
+	}
+	for id := 1; id <= 3; id++ {
+		m := &clusterMember{c: c, id: id, fuse: -1, disk: disk.NewMem(0), told: map[int]record.Index{}, mark: map[int]record.Index{}}
+		c.members = append(c.members, m)
+		m.boot()
+	}
+	return c
+}
+
+// boot opens the node on what its disk holds and checks that this is at least
+// what the node ever called committed.
+func (m *clusterMember) boot() {
+	c := m.c
+	m.fuse = -1
+	faulty := disk.NewFault(m.disk)
+	faulty.Before(m.burn)
+	m.node = newNode(c.tb, faulty, func(cfg *Config) {
+		cfg.Node, cfg.Transport, cfg.Fault = int32(m.id), m, c.fault
+	})
+	m.tape = map[int]*clusterTape{}
+	for g := range c.groups {
+		t := &clusterTape{m: m, group: g}
+		known, _ := m.node.Recovered(groupID(g))
+		t.base, t.committed = known.Mark.Index, known.Mark.Index
+		m.checkKept(g, known)
+		m.tape[g] = t
+		gc := GroupConfig{ID: groupID(g), Replica: uint64(m.id), Voters: []uint64{1, 2, 3}, StateMachine: t,
+			NodeOf: func(r uint64) (int32, bool) { return int32(r), true }}
+		if err := m.node.Start(gc); err != nil {
+			c.fail("node %d: %v", m.id, err)
+		}
+	}
+}
+
+// powerCut is what a disk call panics with when the power goes.
+type powerCut struct{}
+
+func (m *clusterMember) burn(call disk.Call) {
+	if !call.Changes() || m.fuse < 0 {
+		return
+	}
+	if m.fuse--; m.fuse < 0 {
+		panic(powerCut{})
+	}
+}
+
+// cut lets the power go inside the node's next step, or after it.
+func (m *clusterMember) cut() {
+	m.fuse = m.c.rng.IntN(4)
+	func() {
+		defer func() {
+			if r := recover(); r != nil && r != any(powerCut{}) {
+				panic(r)
+			}
+		}()
+		m.node.Step()
+	}()
+	m.disk.Crash(m.c.rng)
+	m.boot()
+}
+
+func (m *clusterMember) checkKept(g int, known journal.Group) {
+	last := known.Mark.Index + record.Index(len(known.Entries))
+	if last < m.told[g] {
+		m.c.fail("group %d: node %d called %d committed, its journal ends at %d", g, m.id, m.told[g], last)
+	}
+	for i := range known.Entries {
+		e := view(&known.Entries[i])
+		if was, ok := m.c.committed[g][e.Index]; ok && e.Index <= m.told[g] && was.Term != e.Term {
+			m.c.fail("group %d entry %d: node %d lost term %d, has %d", g, e.Index, m.id, was.Term, e.Term)
+		}
+	}
+}
+
+// step does one random thing.
+func (c *cluster) step() {
+	m := c.members[c.rng.IntN(len(c.members))]
+	switch n := c.rng.IntN(1000); {
+	case n < 400:
+		m.node.Step()
+	case n < 750:
+		c.deliver(c.rng.IntN(max(len(c.net), 1)))
+	case n < 850:
+		m.node.Tick()
+	case n < 970:
+		c.propose(m)
+	case n < 993:
+		c.release(m)
+	default:
+		m.cut()
+	}
+}
+
+func (c *cluster) deliver(i int) {
+	if i >= len(c.net) {
+		return
+	}
+	msg := c.net[i]
+	c.net = slices.Delete(c.net, i, i+1)
+	c.members[msg.Node-1].node.Receive([]Message{msg})
+}
+
+func (c *cluster) propose(m *clusterMember) {
+	g := c.rng.IntN(c.groups)
+	c.proposed++
+	data := fmt.Appendf(nil, "%d by %d", c.proposed, m.id)
+	_ = m.node.Do(groupID(g), func(g *Group) { _, _ = g.Propose(data) })
+}
+
+// release marks up to what all nodes have told committed, since replicas
+// behind a mark are not brought up to date here.
+func (c *cluster) release(m *clusterMember) {
+	g := c.rng.IntN(c.groups)
+	all := m.told[g]
+	for _, o := range c.members {
+		all = min(all, o.told[g])
+	}
+	_ = m.node.Do(groupID(g), func(group *Group) {
+		if i := min(all, group.Committed()); i > m.tape[g].base && i > m.mark[g] {
+			m.mark[g] = i
+			group.Release(journal.Mark{Index: i, Term: m.tape[g].at(i).Term, Data: []byte{byte(i)}})
+		}
+	})
+}
+
+// settle makes the network and the machines behave until all logs agree.
+func (c *cluster) settle() {
+	c.net = nil
+	for range 400 {
+		for _, m := range c.members {
+			m.node.Tick()
+			rest(m.node)
+		}
+		for len(c.net) > 0 {
+			c.deliver(0)
+		}
+		for _, m := range c.members {
+			rest(m.node)
+		}
+	}
+}
+
+// agree checks that all logs are equal to their ends.
+func (c *cluster) agree() {
+	for g := range c.groups {
+		a := c.members[0].tape[g]
+		for _, m := range c.members {
+			t := m.tape[g]
+			if t.committed != a.committed || t.last() != t.committed {
+				c.fail("group %d: node %d ends at %d, committed %d; node 1 committed %d", g, m.id, t.last(), t.committed, a.committed)
+			}
+		}
+	}
+}
+
+func (c *cluster) run(steps int) {
+	for range steps {
+		c.step()
+	}
+	c.settle()
+	c.agree()
+	h := fnv.New64a()
+	for g := range c.groups {
+		for i := record.Index(1); i <= record.Index(len(c.committed[g])); i++ {
+			e := c.committed[g][i]
+			fmt.Fprintln(h, g, i, e.Term, string(e.Data))
+		}
+		c.trace = append(c.trace, fmt.Sprintf("group %d: %d entries, %x", g, len(c.committed[g]), h.Sum64()))
+	}
+	for _, m := range c.members {
+		for g := range c.groups {
+			for _, f := range m.tape[g].faults {
+				c.fail("node %d group %d: %s", m.id, g, f)
+			}
+		}
+	}
+}
+
+// Three nodes over a bad network, with power cuts, releases and elections:
+// what was committed stays, there is one leader a term, and all logs end
+// equal.
+func TestThreeNodesAgree(t *testing.T) {
+	for seed := range uint64(12) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			cryptotest.SetGlobalRandom(t, seed)
+			c := newCluster(t, seed, 3, Fault{})
+			c.run(6000)
+			for _, f := range c.faults {
+				t.Error(f)
+			}
+			for g := range c.groups {
+				if len(c.committed[g]) < 20 {
+					t.Errorf("group %d committed %d entries: the test tests nothing", g, len(c.committed[g]))
+				}
+			}
+		})
+	}
+}
+
+// One seed gives one history.
+func TestSeedRepeats(t *testing.T) {
+	var traces []string
+	for range 2 {
+		t.Run("run", func(t *testing.T) {
+			cryptotest.SetGlobalRandom(t, 5)
+			c := newCluster(t, 5, 2, Fault{})
+			c.run(2000)
+			traces = append(traces, fmt.Sprint(c.trace))
+		})
+	}
+	if traces[0] != traces[1] {
+		t.Errorf("histories differ:\n%s\n%s", traces[0], traces[1])
+	}
+}
+
+// The planted fault is caught by the same checks.
+func TestAckBeforeFlushIsCaught(t *testing.T) {
+	caught := 0
+	for seed := range uint64(6) {
+		t.Run("seed", func(t *testing.T) {
+			cryptotest.SetGlobalRandom(t, seed)
+			c := newCluster(t, seed, 2, Fault{AckBeforeFlush: true})
+			defer func() {
+				if recover() != nil {
+					caught++ // raft itself found that its log is short
+				}
+			}()
+			c.run(3000)
+			caught += min(len(c.faults), 1)
+		})
+	}
+	if caught == 0 {
+		t.Error("no seed of six caught it")
+	}
+}
+
+// Membership: a group of one grows to three and loses its first member; each
+// change is in the journal when the power goes.
+func TestMembershipChanges(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	c := newCluster(t, 1, 0, Fault{})
+	c.groups = 1
+	c.committed[0] = map[record.Index]Entry{}
+	start := func(m *clusterMember) {
+		tape := &clusterTape{m: m, group: 0}
+		m.tape[0] = tape
+		// A new member is told who began the group; the log says the rest.
+		gc := GroupConfig{ID: groupID(0), Replica: uint64(m.id), Voters: []uint64{1}, StateMachine: tape,
+			NodeOf: func(r uint64) (int32, bool) { return int32(r), true }}
+		if err := m.node.Start(gc); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, m := range c.members {
+		start(m)
+	}
+	change := func(kind raftpb.ConfChangeType, id uint64) {
+		for range 30 {
+			c.proposeOnLeader(func(g *Group) { _ = g.ProposeConfChange(raftpb.ConfChange{Type: kind, NodeID: id}) })
+			c.settle()
+			if c.voters()[id] == (kind == raftpb.ConfChangeAddNode) {
+				return
+			}
+		}
+		t.Fatalf("change %v of %d never held", kind, id)
+	}
+	change(raftpb.ConfChangeAddNode, 2)
+	change(raftpb.ConfChangeAddNode, 3)
+	c.proposeOnLeader(func(g *Group) { _, _ = g.Propose([]byte("by three")) })
+	c.settle()
+	for _, m := range c.members {
+		m.disk.Crash(c.rng)
+		m.node = newNode(t, m.disk, func(cfg *Config) { cfg.Node, cfg.Transport = int32(m.id), m })
+		if known, _ := m.node.Recovered(groupID(0)); fmt.Sprint(known.ConfState.Voters) != "[1 2 3]" {
+			t.Errorf("node %d recovered voters %v", m.id, known.ConfState.Voters)
+		}
+		start(m)
+	}
+	c.settle()
+	c.proposeOnLeader(func(g *Group) { _, _ = g.Propose([]byte("after the cut")) })
+	c.settle()
+	c.agree()
+	for _, f := range c.faults {
+		t.Error(f)
+	}
+	if a := c.members[0].tape[0]; string(a.at(a.last()).Data) != "after the cut" {
+		t.Errorf("log ends with %+v", a.at(a.last()))
+	}
+}
+
+func (c *cluster) proposeOnLeader(task func(*Group)) {
+	for _, m := range c.members {
+		if m.tape[0].lead.Leading {
+			_ = m.node.Do(groupID(0), task)
+		}
+	}
+}
+
+// voters is the membership as its leader has it.
+func (c *cluster) voters() map[uint64]bool {
+	in := map[uint64]bool{}
+	c.proposeOnLeader(func(g *Group) {
+		for _, id := range g.ConfState().Voters {
+			in[id] = true
+		}
+	})
+	for _, m := range c.members {
+		rest(m.node)
+	}
+	return in
+}
