@@ -11,7 +11,8 @@ var (
 	// ErrFull: no room for entries, because the disk is full or LiveBytesMax
 	// is reached. Nothing of the refused write counts; the caller answers a
 	// retriable error, or appends the same Write again later. Writes without
-	// entries still go through, so that marks can make room.
+	// entries still go through for a good while, marks and removals for
+	// longer, so that they can make room.
 	ErrFull = disk.ErrFull
 	// ErrDead: a write or sync failed earlier, or now. The caller stops every
 	// replica on this disk and does not open the directory again in this

@@ -134,7 +134,7 @@ func (j *Journal) entryBytesMax() int64 {
 }
 
 func (j *Journal) remove(g *group) error {
-	if err := j.write(&frame{kind: kindRemove, group: g.id}, false); err != nil {
+	if err := j.write(&frame{kind: kindRemove, group: g.id}, classMark); err != nil {
 		return err
 	}
 	g.cutFrom(0, j)
@@ -200,7 +200,7 @@ func (j *Journal) apply(f *frame, g *group) error {
 		return nil
 	}
 	f.reset = f.mark != nil && g.resets(*f.mark)
-	if err := j.write(f, len(f.entries) > 0); err != nil {
+	if err := j.write(f, f.class()); err != nil {
 		return err
 	}
 	j.groups[g.id] = g
@@ -210,8 +210,8 @@ func (j *Journal) apply(f *frame, g *group) error {
 
 // write puts a record into the buffer. Reserving may move on to another file
 // or write a group's newest state again, so positions are set after it.
-func (j *Journal) write(f *frame, entries bool) error {
-	if err := j.reserve(f.size(), entries); err != nil {
+func (j *Journal) write(f *frame, c class) error {
+	if err := j.reserve(f.size(), c); err != nil {
 		return err
 	}
 	f.position, f.durable = j.position(), j.durable
@@ -268,7 +268,7 @@ func (j *Journal) sync() error {
 // note writes which uses are needed and, as every record does, what is
 // durable, and flushes it.
 func (j *Journal) note() error {
-	if err := j.write(&frame{kind: kindNote, needed: j.live[0].use}, false); err != nil {
+	if err := j.write(&frame{kind: kindNote, needed: j.live[0].use}, classMove); err != nil {
 		return err
 	}
 	if err := j.sync(); err != nil {

@@ -10,8 +10,7 @@ import (
 
 const (
 	// spareGoal is how many free files Prepare keeps: one for entries to go
-	// on in, and one that only marks and hard states may take, since without
-	// them a full journal could never become emptier.
+	// on in, and one that entries may not take (class).
 	spareGoal = 2
 	// freeFilesMax is how many zero-filled files are kept after a burst;
 	// filling is dear, so not just the spares.
@@ -20,25 +19,57 @@ const (
 	fillStepBytes = 4 << 20
 )
 
+// class orders writes by what a full disk must still take. A journal whose
+// files are all pinned can only become emptier by more writes: marks, and then
+// the states rewritten out of the file they unpin.
+type class int
+
+const (
+	classMove  class = iota // states out of a file, and the note that frees it
+	classMark               // marks and removals
+	classState              // hard states and ConfStates
+	classEntries
+)
+
+// class of a write is that of its heaviest part.
+func (f *frame) class() class {
+	switch {
+	case len(f.entries) > 0:
+		return classEntries
+	case f.mark == nil && f.kind == kindWrite:
+		return classState
+	}
+	return classMark
+}
+
+// kept is how much of the active file a class leaves for those below it when
+// there is no free file behind it.
+func (j *Journal) kept(c class) int64 {
+	if len(j.free) > 0 {
+		return 0
+	}
+	return j.active().size / 8 * int64(min(c, classState))
+}
+
 // reserve makes the active file have room for a record of size bytes, going
 // on to another file where it must. ErrFull leaves everything as it was.
-func (j *Journal) reserve(size int64, entries bool) error {
-	if j.room() >= size {
-		return nil
-	}
+// Entries never take the last free file.
+func (j *Journal) reserve(size int64, c class) error {
 	spares := 1
-	if entries {
+	if c == classEntries {
 		spares = spareGoal
 	}
-	for j.spares(size) < spares {
+	for {
+		if j.room() >= size+j.kept(c) {
+			return nil
+		}
+		if j.spares(size) >= spares {
+			return j.advance(size)
+		}
 		if err := j.replenish(size); err != nil {
 			return err
 		}
-		if j.room() >= size {
-			return nil // emptying a file went on to another one
-		}
 	}
-	return j.advance(size)
 }
 
 // spares counts the free files that can hold a record of size bytes.
@@ -86,7 +117,7 @@ func (j *Journal) recycle() error {
 			return err
 		}
 	}
-	if err := j.reserve(frameBytes+8, false); err != nil {
+	if err := j.reserve(frameBytes+8, classMove); err != nil {
 		return err
 	}
 	j.live = j.live[1:]
@@ -113,7 +144,7 @@ func (j *Journal) rewrite(g *group, use uint64) error {
 	if f.mark == nil && f.conf == nil && f.hard == nil {
 		return nil
 	}
-	if err := j.write(&f, false); err != nil {
+	if err := j.write(&f, classMove); err != nil {
 		return err
 	}
 	to := j.active().use

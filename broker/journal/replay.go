@@ -31,9 +31,10 @@ type entryLog struct{ entries []raftpb.Entry }
 // next says; the last ends where records end, if nothing says otherwise.
 func (r *replay) run() error {
 	live := r.journal.live
+	s := &scanner{}
 	for i, f := range live {
 		r.needed = max(r.needed, f.needed)
-		s := &scanner{file: f}
+		s.begin(f)
 		if i == len(live)-1 {
 			if err := r.tail(s); err != nil {
 				return err

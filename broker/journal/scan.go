@@ -13,13 +13,16 @@ import (
 // scanBytes is one read in replay.
 const scanBytes = 1 << 20
 
-// scanner reads records from one file through a window.
+// scanner reads records from one file after the other through a window.
 type scanner struct {
 	*file
 	window []byte // aligned
 	at     int64  // byte of the file at window[0]
 	n      int    // valid bytes
 }
+
+// begin turns to another file.
+func (s *scanner) begin(f *file) { s.file, s.at, s.n = f, 0, 0 }
 
 // bytes gives up to n bytes of the file from off on, fewer at its end. They
 // are good until the next call.
@@ -41,7 +44,7 @@ func (s *scanner) load(off, n int64) error {
 	s.at = off &^ (disk.BlockBytes - 1)
 	want := max(disk.RoundUp(off+n)-s.at, disk.RoundUp(min(scanBytes, s.size-s.at)))
 	if int64(len(s.window)) < want {
-		s.window = disk.Alloc(int(max(want, scanBytes)))
+		s.window = disk.Alloc(int(want))
 	}
 	got, err := s.f.ReadAt(s.window[:want], s.at)
 	if err != nil && !errors.Is(err, io.EOF) {
