@@ -35,8 +35,10 @@ type change struct {
 
 // fits reports whether the partitions stand where the change began.
 func (t *table) fits(c *change) bool {
+	now := t.offsets.clone()
+	now.takeOver(t.cfg.Owner)
 	for p, from := range c.from {
-		m, ok := t.offsets.Marks[p]
+		m, ok := now.Marks[p]
 		if ok && m.End != from || !ok && c.to[p].Start != from {
 			return false
 		}
