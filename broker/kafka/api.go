@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -17,6 +18,7 @@ type api struct {
 	// short when the client closes its side or the server drains.
 	waits  bool
 	handle handler
+	shape  shape
 }
 
 // handler answers one request. It runs on the connection's writer loop. ctx
@@ -62,11 +64,13 @@ func (s *Server) apiTable() map[int16]*api {
 		{key: int16(kmsg.OffsetDelete), min: 0, max: 0, handle: s.group},
 		{key: int16(kmsg.DescribeCluster), min: 0, max: 2, handle: on(s.describeCluster)},
 	}
+	shapes := shapeText()
 	table := make(map[int16]*api, len(list))
 	for i := range list {
 		a := &list[i]
 		a.name = apiName(a.key)
 		a.flexibleFrom = firstFlexible(a.key, a.max)
+		a.shape, _ = parseShape(strings.Fields(shapes[kmsg.Key(a.key)]))
 		table[a.key] = a
 	}
 	return table

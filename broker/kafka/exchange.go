@@ -73,7 +73,7 @@ func (c *conn) receive(frame []byte) (*exchange, error) {
 // times the size of their bytes, so the shape is checked first, and large
 // messages are decoded one at a time.
 func (s *Server) decode(h header, body []byte) (kmsg.Request, error) {
-	if err := checkShape(h, body); err != nil {
+	if err := s.apis[h.key].checkShape(h.version, body); err != nil {
 		return nil, err
 	}
 	if len(body) > trustBytesMin {

@@ -1,0 +1,215 @@
+package kafka
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"tidewater/broker/cluster"
+	"tidewater/internal/logio"
+	"tidewater/internal/record"
+	"tidewater/internal/topicconfig"
+)
+
+// fakeCluster is a controller, its view, and the logs of one broker, node 1.
+type fakeCluster struct {
+	mu        sync.Mutex
+	listener  cluster.Listener
+	topics    map[record.TopicID]*cluster.Topic
+	logs      map[record.PartitionID]*fakeLog
+	configs   map[int32]map[string]string
+	nextTopic uint64
+	nextPID   int64
+	lookupErr error
+	createErr error
+}
+
+func newFakeCluster() *fakeCluster {
+	return &fakeCluster{topics: map[record.TopicID]*cluster.Topic{}, logs: map[record.PartitionID]*fakeLog{},
+		configs: map[int32]map[string]string{}, nextPID: 4000}
+}
+
+func (c *fakeCluster) Identity() cluster.Identity {
+	return cluster.Identity{ClusterID: [16]byte{1, 2, 3}, Incarnation: 1}
+}
+
+func (c *fakeCluster) Topic(id record.TopicID) *cluster.Topic {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.topics[id]
+}
+
+func (c *fakeCluster) TopicByName(name string) *cluster.Topic {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.named(name)
+}
+
+func (c *fakeCluster) named(name string) *cluster.Topic {
+	for _, t := range c.topics {
+		if t.Name == name {
+			return t
+		}
+	}
+	return nil
+}
+
+func (c *fakeCluster) Topics() []*cluster.Topic {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.SortedFunc(maps.Values(c.topics), func(a, b *cluster.Topic) int { return strings.Compare(a.Name, b.Name) })
+}
+
+func (c *fakeCluster) Brokers() []*cluster.Broker {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return []*cluster.Broker{{ID: 1, Listeners: []cluster.Listener{c.listener}}}
+}
+
+func (c *fakeCluster) BrokerConfigs(node int32) map[string]string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.configs[node]
+}
+
+func (c *fakeCluster) CreateTopic(_ context.Context, s cluster.TopicSpec, validateOnly bool) (*cluster.Topic, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.createErr != nil {
+		return nil, c.createErr
+	}
+	if c.named(s.Name) != nil {
+		return nil, fmt.Errorf("%w: %s", cluster.ErrTopicExists, s.Name)
+	}
+	if s.ReplicationFactor > 1 {
+		return nil, fmt.Errorf("%w: %d replicas, 1 broker", cluster.ErrInvalidReplicationFactor, s.ReplicationFactor)
+	}
+	if s.Partitions == 0 && s.Assignment == nil || s.Partitions < -1 {
+		return nil, fmt.Errorf("%w: %d", cluster.ErrInvalidPartitions, s.Partitions)
+	}
+	props, faults := topicconfig.Normalize(s.Configs)
+	if _, more := topicconfig.Parse(s.Configs); len(faults)+len(more) > 0 {
+		return nil, &cluster.ConfigError{Faults: append(faults, more...)}
+	}
+	n := max(int(s.Partitions), len(s.Assignment), 1)
+	c.nextTopic++
+	t := &cluster.Topic{Name: s.Name, Configs: props, Internal: cluster.InternalTopic(s.Name)}
+	binary.BigEndian.PutUint64(t.ID[:], c.nextTopic)
+	c.grow(t, n, validateOnly)
+	if !validateOnly {
+		c.topics[t.ID] = t
+	}
+	return t, nil
+}
+
+func (c *fakeCluster) grow(t *cluster.Topic, n int, validateOnly bool) {
+	for i := len(t.Partitions); i < n; i++ {
+		t.Partitions = append(t.Partitions, cluster.Partition{Replicas: []cluster.Replica{{Node: 1, ID: 1}}, Leader: 1, LeaderEpoch: 7})
+		if !validateOnly {
+			c.logs[record.PartitionID{Topic: t.ID, Partition: int32(i)}] = newFakeLog()
+		}
+	}
+}
+
+func (c *fakeCluster) DeleteTopic(_ context.Context, id record.TopicID) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.topics[id] == nil {
+		return cluster.ErrUnknownTopic
+	}
+	delete(c.topics, id)
+	return nil
+}
+
+func (c *fakeCluster) CreatePartitions(_ context.Context, id record.TopicID, count int32, _ [][]int32, validateOnly bool) (*cluster.Topic, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	old := c.topics[id]
+	if int(count) <= len(old.Partitions) {
+		return nil, fmt.Errorf("%w: topic has %d partitions, %d are not more", cluster.ErrInvalidPartitions, len(old.Partitions), count)
+	}
+	t := *old
+	t.Partitions = slices.Clone(old.Partitions)
+	c.grow(&t, int(count), validateOnly)
+	if !validateOnly {
+		c.topics[id] = &t
+	}
+	return &t, nil
+}
+
+func (c *fakeCluster) AllocateProducerIDs(_ context.Context, n int64) (int64, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	first := c.nextPID
+	c.nextPID += n
+	return first, nil
+}
+
+func (c *fakeCluster) AlterTopicConfigs(ctx context.Context, id record.TopicID, ops []cluster.ConfigOp, validateOnly bool) error {
+	return c.ReplaceTopicConfigs(ctx, id, applied(c.Topic(id).Configs, ops), validateOnly)
+}
+
+func applied(old map[string]string, ops []cluster.ConfigOp) map[string]string {
+	props := map[string]string{}
+	maps.Copy(props, old)
+	for _, op := range ops {
+		if op.Kind == cluster.ConfigDelete {
+			delete(props, op.Name)
+		} else {
+			props[op.Name] = op.Value
+		}
+	}
+	return props
+}
+
+func (c *fakeCluster) ReplaceTopicConfigs(_ context.Context, id record.TopicID, props map[string]string, validateOnly bool) error {
+	if _, faults := topicconfig.Parse(props); len(faults) > 0 {
+		return &cluster.ConfigError{Faults: faults}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !validateOnly {
+		t := *c.topics[id]
+		t.Configs = props
+		c.topics[id] = &t
+	}
+	return nil
+}
+
+func (c *fakeCluster) AlterBrokerConfigs(ctx context.Context, node int32, ops []cluster.ConfigOp, validateOnly bool) error {
+	return c.ReplaceBrokerConfigs(ctx, node, applied(c.BrokerConfigs(node), ops), validateOnly)
+}
+
+func (c *fakeCluster) ReplaceBrokerConfigs(_ context.Context, node int32, props map[string]string, validateOnly bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !validateOnly {
+		c.configs[node] = props
+	}
+	return nil
+}
+
+// Partition is the broker's look-up.
+func (c *fakeCluster) Partition(id record.PartitionID) (Partition, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.lookupErr != nil {
+		return nil, c.lookupErr
+	}
+	l := c.logs[id]
+	if l == nil {
+		return nil, logio.ErrUnknownPartition
+	}
+	return l, nil
+}
+
+// log finds the fake log of a topic's partition.
+func (c *fakeCluster) log(topic string, partition int32) *fakeLog {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.logs[record.PartitionID{Topic: c.named(topic).ID, Partition: partition}]
+}
