@@ -13,3 +13,12 @@ type raftHost struct{ h *multiraft.Host }
 func (r raftHost) Do(id record.PartitionID, task func(Group)) error {
 	return r.h.Do(id, func(g *multiraft.Group) { task(g) })
 }
+
+// OnNode runs partitions' groups on a multiraft.Node, which its caller steps.
+func OnNode(n *multiraft.Node) Host { return raftNode{n} }
+
+type raftNode struct{ n *multiraft.Node }
+
+func (r raftNode) Do(id record.PartitionID, task func(Group)) error {
+	return r.n.Do(id, func(g *multiraft.Group) { task(g) })
+}

@@ -82,7 +82,7 @@ func (p *Partition) writeChunk(chunk []tailEntry) error {
 		}
 	}
 	if len(entries) == 0 {
-		return nil
+		return p.segments.Sync() // it may have failed the last time
 	}
 	if p.sealDue(size) {
 		if err := p.seal(); err != nil {

@@ -56,6 +56,13 @@ func (l *Log) recover(name string, whole bool) (*part, error) {
 	}
 	p.durable = s.durable
 	if p.info.Bytes == size {
+		if p.info.Last <= l.cfg.Durable {
+			return p, nil
+		}
+		// A killed process may have left what reads well and is not durable.
+		if err := h.file.Sync(); err != nil {
+			return nil, fmt.Errorf("sync segment %s: %w", full, err)
+		}
 		return p, nil
 	}
 	if bad != nil && p.info.Last < l.cfg.Durable {
