@@ -68,7 +68,17 @@ func (r *TailReader) read(ctx context.Context, n uint64) (*manifest.Tail, error)
 	return t, nil
 }
 
-// seek starts at the lowest number that is listed and not retired.
+// More looks by a list whether objects above the next number exist, because
+// that one was collected; Next then goes on with the lowest of them.
+func (r *TailReader) More(ctx context.Context) (bool, error) {
+	before := r.next
+	if err := r.seek(ctx); err != nil {
+		return false, err
+	}
+	return r.next != before, nil
+}
+
+// seek starts at the lowest number that is listed.
 func (r *TailReader) seek(ctx context.Context) error {
 	numbers, err := manifest.Numbers(ctx, r.store, r.layout.TailPrefix(r.series), r.next)
 	if err != nil {
