@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"tidewater/internal/disk"
@@ -62,6 +63,9 @@ func (l *Log) openParts(names []string) error {
 			indexed[name] = true
 		}
 	}
+	if err := l.removeOrphans(segments, names); err != nil {
+		return err
+	}
 	for i, name := range segments {
 		p, err := l.openPart(name, indexed[indexName(name)], i == len(segments)-1)
 		if err != nil {
@@ -72,6 +76,19 @@ func (l *Log) openParts(names []string) error {
 		}
 		if err := l.follow(p, i == 0); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// removeOrphans removes indexes whose segments are gone.
+func (l *Log) removeOrphans(segments, names []string) error {
+	for _, name := range names {
+		if !strings.HasSuffix(name, indexSuffix) || slices.Contains(segments, strings.TrimSuffix(name, indexSuffix)+segmentSuffix) {
+			continue
+		}
+		if err := l.cfg.FS.Remove(path.Join(l.cfg.Dir, name)); err != nil {
+			return fmt.Errorf("remove index %s without segment: %w", path.Join(l.cfg.Dir, name), err)
 		}
 	}
 	return nil

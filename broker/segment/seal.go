@@ -103,12 +103,14 @@ func (l *Log) RemoveBefore(next record.Offset) error {
 			l.mu.Unlock()
 			return err
 		}
+		// One by one: a crash must not bring back an older segment than one
+		// that is gone, since that would be a hole.
+		l.dirDirty = true
+		if err := l.syncDir(); err != nil {
+			return err
+		}
 	}
-	if n == 0 {
-		return nil
-	}
-	l.dirDirty = true
-	return l.syncDir()
+	return nil
 }
 
 // removeFiles removes the index first: a segment without index is read again
