@@ -28,6 +28,12 @@ func NewCanonical(b *Builder) *Canonical {
 	return &Canonical{b: b, entry: make([]int, len(b.tree.leaves)), value: make([]int, len(b.tree.leaves))}
 }
 
+// Restart goes back to the builder's first row, for rows that replaced others.
+func (c *Canonical) Restart() {
+	clear(c.entry)
+	clear(c.value)
+}
+
 // Row calls fn for each column of the next row, in the table's order; p is
 // valid until the next call. Call it Builder.Rows times.
 func (c *Canonical) Row(scratch []byte, fn func(name string, p []byte)) []byte {

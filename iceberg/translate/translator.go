@@ -196,3 +196,51 @@ func (r *round) invalid(rec *record.Record, reason string) error {
 	r.done.Dead++
 	return nil
 }
+
+// Records gives every committed data record of a partition in [from, to), in
+// order: what a table of it must hold. A record is valid during the call only.
+// It ends early, at end, when the log does.
+func Records(ctx context.Context, s Source, from, to record.Offset, fn func(*record.Record) error) (end record.Offset, err error) {
+	const readBytes = 1 << 20
+	var reader record.Reader
+	for at := from; at < to; {
+		got, err := s.Read(ctx, logio.ReadRequest{Offset: at, Isolation: logio.ReadCommitted, BytesMax: readBytes, MinOne: true, CurrentEpoch: -1})
+		if err != nil {
+			return at, fmt.Errorf("read partition %s at offset %d: %w", s.ID(), at, err)
+		}
+		before := at
+		for _, p := range got.Batches {
+			for len(p) > 0 {
+				var b record.Batch
+				if b, p, err = record.Next(p); err != nil {
+					return at, fmt.Errorf("read partition %s at offset %d: %w", s.ID(), at, err)
+				}
+				if err := records(&reader, b, got.Aborted, at, to, fn); err != nil {
+					return at, err
+				}
+				at = max(at, b.NextOffset())
+			}
+		}
+		if at == before {
+			return at, nil
+		}
+	}
+	return to, nil
+}
+
+func records(reader *record.Reader, b record.Batch, aborted []logio.AbortedTxn, from, to record.Offset, fn func(*record.Record) error) error {
+	if b.NextOffset() <= from || b.BaseOffset() >= to || b.Control() || isAborted(b, aborted) {
+		return nil
+	}
+	if err := reader.Reset(b, 0); err != nil {
+		return err
+	}
+	for reader.Next() {
+		if rec := reader.Record(); rec.Offset >= from && rec.Offset < to {
+			if err := fn(rec); err != nil {
+				return err
+			}
+		}
+	}
+	return reader.Err()
+}
