@@ -251,8 +251,11 @@ func (c *compiler) object(o *fastjson.Object, place string, refs []string) (*Typ
 		}
 		return &Type{Kind: Map, Elem: elem, ElemNullable: nullable}, nil
 	}
-	list, err := properties.Object()
-	if properties == nil || err != nil || list.Len() == 0 {
+	var list *fastjson.Object
+	if properties != nil {
+		list, _ = properties.Object()
+	}
+	if list == nil || list.Len() == 0 {
 		return nil, refuse(place, "an object without properties has no columns", "list its properties, or give additionalProperties a schema (a map)")
 	}
 	t := &Type{Kind: Struct, Closed: closed}
