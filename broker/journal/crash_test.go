@@ -24,10 +24,8 @@ type history struct {
 	rng   *rand.Rand
 	d     driver
 
-	j       *Journal
-	states  []model // states[0] is flushed; each later one is one write more
-	cuts    int
-	partial bool
+	j      *Journal
+	states []model // states[0] is flushed; each later one is one write more
 }
 
 func newHistory(t testing.TB, seed uint64) *history {
@@ -36,7 +34,10 @@ func newHistory(t testing.TB, seed uint64) *history {
 	h := &history{t: t, mem: mem, fault: disk.NewFault(mem), rng: rng,
 		d: driver{rng: rng, truth: model{}, bytesMax: 3000}, states: []model{{}}}
 	h.cfg = small(h.fault)
-	h.cfg.Salt = rng.Uint64
+	// Half of the histories show that nothing but an attack needs the salt.
+	if h.cfg.Salt = nil; seed%2 == 0 {
+		h.cfg.Salt = rng.Uint64
+	}
 	return h
 }
 
@@ -138,7 +139,8 @@ func (h *history) relieve(groups int) error {
 	return nil
 }
 
-// cut is one life: open, write, lose power; then the disk forgets.
+// cut is one life: open, write, lose power or be killed; then the disk
+// forgets.
 func (h *history) cut(writes, groups, changes int) error {
 	var failed error
 	h.cutAfter(changes)
@@ -151,8 +153,11 @@ func (h *history) cut(writes, groups, changes int) error {
 	if whole && failed != nil {
 		return failed
 	}
-	h.mem.Crash(h.rng)
-	h.cuts++
+	// A kill leaves what was written, synced or not, for the next life to
+	// read; a power cut in that life must not take it back.
+	if h.rng.IntN(3) > 0 {
+		h.mem.Crash(h.rng)
+	}
 	return nil
 }
 
@@ -161,7 +166,7 @@ func (h *history) cut(writes, groups, changes int) error {
 // suffixes stay overwritten. Every seed is several lives long, so that torn
 // tails are torn again.
 func TestPowerCutAtAnyPoint(t *testing.T) {
-	seeds := uint64(200)
+	seeds := uint64(100)
 	if testing.Short() {
 		seeds = 40
 	}
@@ -181,9 +186,9 @@ func TestPowerCutAtAnyPoint(t *testing.T) {
 
 // Every point of one fixed history is cut, one after the other.
 func TestPowerCutAtEveryPoint(t *testing.T) {
-	step := 1
+	step := 3
 	if testing.Short() {
-		step = 7
+		step = 13
 	}
 	for changes := 0; changes < 400; changes += step {
 		h := newHistory(t, 7)

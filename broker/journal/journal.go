@@ -43,6 +43,7 @@ type file struct {
 	header
 	f    disk.File
 	name string // in Config.Dir
+	seed uint32 // of the use, header.seed
 	end  int64  // journal position after the last record; of closed uses
 	pins int    // spans of entries in it
 }
@@ -215,7 +216,7 @@ func (j *Journal) write(f *frame, c class) error {
 		return err
 	}
 	f.position, f.durable = j.position(), j.durable
-	j.head = f.appendHead(j.head[:0], j.active().seed())
+	j.head = f.appendHead(j.head[:0], j.active().seed)
 	file := j.active()
 	if err := j.buf.put(j.head, file.f); err != nil {
 		return j.die("write "+file.name, err)

@@ -130,7 +130,7 @@ func (j *Journal) readHeader(f *file) (whole bool, err error) {
 		return false, &CorruptError{File: f.name, Offset: size, Position: h.start + size,
 			Read: fmt.Sprintf("a file of %d bytes", size), Expected: fmt.Sprintf("%d bytes", h.size)}
 	}
-	f.header = h
+	f.header, f.seed = h, h.seed()
 	return h.size == size, nil
 }
 

@@ -207,7 +207,7 @@ func (j *Journal) writeHeader(f *file, h header) error {
 	if err := f.f.Sync(); err != nil {
 		return fmt.Errorf("sync header: %w", err)
 	}
-	f.header = h
+	f.header, f.seed = h, h.seed()
 	return nil
 }
 

@@ -57,9 +57,8 @@ func (r *replay) run() error {
 
 // closed replays a use whose end is known: all of it was durable.
 func (r *replay) closed(s *scanner) error {
-	seed := s.seed()
 	for pos := s.start + disk.BlockBytes; pos < s.end; {
-		f, size, bad, err := s.frame(pos-s.start, seed)
+		f, size, bad, err := s.frame(pos - s.start)
 		if err != nil {
 			return err
 		}
@@ -102,11 +101,10 @@ func (r *replay) giveUp(s *scanner, err error) {
 // tail replays the newest use up to the first bad record, and decides whether
 // that is the end, a torn tail or corruption.
 func (r *replay) tail(s *scanner) error {
-	seed := s.seed()
 	pos := s.start + disk.BlockBytes
 	var why error
 	for pos < s.start+s.size {
-		f, size, bad, err := s.frame(pos-s.start, seed)
+		f, size, bad, err := s.frame(pos - s.start)
 		if err != nil {
 			return err
 		}
@@ -130,16 +128,16 @@ func (r *replay) tail(s *scanner) error {
 	}
 	r.end = pos
 	r.remains = (pos-s.start)%disk.BlockBytes != 0
-	return r.beyond(s, seed, why)
+	return r.beyond(s, why)
 }
 
 // beyond looks at every block behind the last good record. A flush begins on
 // a block and its records say what was durable before it: if that is more
 // than was read, the bad record was durable once. A valid record that says
 // less is the remains of the flush that was cut.
-func (r *replay) beyond(s *scanner, seed uint32, why error) error {
+func (r *replay) beyond(s *scanner, why error) error {
 	for off := disk.RoundUp(r.end - s.start); off < s.size; off += disk.BlockBytes {
-		f, _, bad, err := s.frame(off, seed)
+		f, _, bad, err := s.frame(off)
 		if err != nil {
 			return err
 		}

@@ -56,7 +56,7 @@ func (s *scanner) load(off, n int64) error {
 
 // frame decodes the record at off. bad says why there is none; err is the
 // disk's.
-func (s *scanner) frame(off int64, seed uint32) (f frame, size int64, bad, err error) {
+func (s *scanner) frame(off int64) (f frame, size int64, bad, err error) {
 	head, err := s.bytes(off, frameBytes)
 	if err != nil {
 		return f, 0, nil, err
@@ -76,7 +76,7 @@ func (s *scanner) frame(off int64, seed uint32) (f frame, size int64, bad, err e
 	if err != nil {
 		return f, 0, nil, err
 	}
-	f, size, bad = decodeFrame(whole, seed, s.start+off)
+	f, size, bad = decodeFrame(whole, s.seed, s.start+off)
 	return f, size, bad, nil
 }
 

@@ -256,3 +256,37 @@ func TestLossAfterCleanCloseIsCorruption(t *testing.T) {
 		t.Fatalf("Open: %v, expected corruption", err)
 	}
 }
+
+// What Open gave is durable when it returns, also where a killed process had
+// written without a sync: a vote may rest on it at once.
+func TestReplayedTailIsSyncedByOpen(t *testing.T) {
+	for _, torn := range []int{4096, 6000, 16 << 10} {
+		mem := disk.NewMem(0)
+		fault := disk.NewFault(mem)
+		cfg := small(fault)
+		j, _ := flushed(t, cfg, 1)
+		must(t, j.Append(Write{Group: testID(1), HardState: &raftpb.HardState{Term: 4, Vote: 2}}))
+		must(t, j.Append(Write{Group: testID(0), Entries: []raftpb.Entry{entry(2, 1, 5000)}}))
+		fault.Add(disk.Rule{When: func(c disk.Call) bool { return c.Op == disk.OpWrite }, Err: errPowerCut, TornBytes: torn})
+		if err := j.Flush(); !errors.Is(err, ErrDead) {
+			t.Fatal(err)
+		}
+		fault.Clear()
+		_, given := mustOpen(t, cfg)
+		truth := model{}
+		for _, g := range given {
+			truth[g.ID] = g
+		}
+		if truth[testID(1)].HardState.Vote != 2 {
+			t.Fatal("the vote was not read")
+		}
+		for seed := range uint64(10) {
+			after := cfg
+			after.FS = mem.CrashClone(rand.New(rand.NewPCG(seed, 9)))
+			_, groups := mustOpen(t, after)
+			if diff := truth.equal(groups); diff != "" {
+				t.Fatalf("seed %d, %d bytes torn: %s", seed, torn, diff)
+			}
+		}
+	}
+}
