@@ -1,0 +1,242 @@
+package partition
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+
+	"tidewater/broker/journal"
+	"tidewater/broker/multiraft"
+	"tidewater/internal/disk"
+	"tidewater/internal/logio"
+	"tidewater/internal/record"
+)
+
+// fakeGroup is a group whose terms, commits and truncations a test decides.
+type fakeGroup struct {
+	lead    multiraft.Leadership
+	last    record.Index
+	machine multiraft.StateMachine
+	mark    journal.Mark
+	err     error // what Propose answers
+}
+
+func (g *fakeGroup) Do(_ record.PartitionID, task func(Group)) error {
+	task(g)
+	return nil
+}
+func (g *fakeGroup) Leadership() multiraft.Leadership { return g.lead }
+func (g *fakeGroup) Release(m journal.Mark)           { g.mark = m }
+func (g *fakeGroup) Propose(data []byte) (record.Index, error) {
+	if g.err != nil {
+		return 0, g.err
+	}
+	err := g.add(data)
+	return g.last, err
+}
+
+func (g *fakeGroup) add(data []byte) error {
+	g.last++
+	return g.machine.Append(multiraft.Entry{Index: g.last, Term: g.lead.Term, Data: data})
+}
+
+// term begins a new term, led here or not, with its empty entry.
+func (g *fakeGroup) term(t *testing.T, term uint64, leading bool) {
+	t.Helper()
+	g.lead = multiraft.Leadership{Term: term, Leader: 1, Leading: leading, Ready: leading}
+	g.machine.Lead(g.lead)
+	if err := g.add(nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (g *fakeGroup) truncate(last record.Index) {
+	g.last = last
+	g.machine.Truncate(last)
+}
+
+func newReplica(t *testing.T) (*Partition, *fakeGroup) {
+	t.Helper()
+	g := &fakeGroup{}
+	now := time.UnixMilli(1_700_000_000_000)
+	p, err := Open(Config{
+		ID: testID, Topic: "t", Host: g, FS: disk.NewMem(0), Dir: "log", Settings: testSettings(),
+		Budget: NewBudget(1<<30, 1<<20), Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.machine = p.StateMachine()
+	return p, g
+}
+
+func idempotent(t *testing.T, seq int32) record.Batch {
+	return makeBatch(t, record.Builder{Producer: &record.Producer{ID: 5, Sequence: seq}}, 1000, 1, 5)
+}
+
+// A leader falls with batches that are not committed, the next one's log
+// replaces them, and it leads again: the waiters are told, a retry of a lost
+// batch is appended and not taken for a duplicate, and one of a kept batch is
+// answered with the kept one's offset.
+func TestTruncationRollsBack(t *testing.T) {
+	p, g := newReplica(t)
+	g.term(t, 1, true)
+	var got []logio.AppendResult
+	send := func(b record.Batch) {
+		p.Append(logio.AppendRequest{Batch: b, Acks: logio.AcksAll, Done: func(r logio.AppendResult) { got = append(got, r) }})
+	}
+	send(idempotent(t, 0))
+	send(idempotent(t, 1)) // entry 3
+	g.machine.Commit(2)
+	if len(got) != 1 || got[0].Err != nil {
+		t.Fatalf("%+v", got)
+	}
+	g.lead = multiraft.Leadership{Term: 2, Leader: 2}
+	g.machine.Lead(g.lead)
+	if len(got) != 2 || !errors.Is(got[1].Err, logio.ErrNotLeader) {
+		t.Fatalf("%+v", got)
+	}
+	g.truncate(2)
+	if err := g.add(nil); err != nil {
+		t.Fatal(err)
+	}
+	foreign := makeBatch(t, record.Builder{}, 1000, 4, 5)
+	foreign.SetBaseOffset(1)
+	foreign.SetEpoch(2)
+	if err := g.add(foreign); err != nil {
+		t.Fatal(err)
+	}
+	g.machine.Commit(4)
+	g.term(t, 3, true)
+	g.machine.Commit(5)
+	got = nil
+	send(idempotent(t, 1))
+	send(idempotent(t, 0))
+	g.machine.Commit(6)
+	if len(got) != 2 || got[0].Err != nil || got[1].Err != nil || got[1].BaseOffset != 5 || got[0].BaseOffset != 0 {
+		t.Fatalf("%+v", got)
+	}
+	if h := p.EpochHistory(); len(h) != 3 || h[1] != (logio.EpochStart{Epoch: 2, Start: 1}) || h[2] != (logio.EpochStart{Epoch: 3, Start: 5}) {
+		t.Fatalf("epochs %v", h)
+	}
+}
+
+// The offset of a proposal that was refused is taken by the next one.
+func TestDroppedProposalMovesNothing(t *testing.T) {
+	p, g := newReplica(t)
+	g.term(t, 1, true)
+	var got []logio.AppendResult
+	send := func() {
+		p.Append(logio.AppendRequest{Batch: idempotent(t, 0), Acks: logio.AcksLeader, Done: func(r logio.AppendResult) { got = append(got, r) }})
+	}
+	for _, c := range []struct{ propose, want error }{
+		{multiraft.ErrDropped, logio.ErrNotLeader}, {multiraft.ErrNotLeader, logio.ErrNotLeader}, {multiraft.ErrBusy, logio.ErrBusy},
+		{multiraft.ErrFull, logio.ErrStorage}, {multiraft.ErrTooLarge, logio.ErrTooLarge}, {multiraft.ErrStopped, logio.ErrStorage},
+	} {
+		g.err = c.propose
+		send()
+		if r := got[len(got)-1]; !errors.Is(r.Err, c.want) {
+			t.Errorf("%v: %+v", c.propose, r)
+		}
+	}
+	g.err = nil
+	send()
+	if r := got[len(got)-1]; r.Err != nil || r.BaseOffset != 0 {
+		t.Fatalf("%+v", r)
+	}
+}
+
+// A follower refuses an entry that does not continue its log, with another
+// offset, another epoch, an index twice or a command it does not know.
+func TestForeignEntriesStopTheReplica(t *testing.T) {
+	for name, e := range map[string]func() multiraft.Entry{
+		"offset":  func() multiraft.Entry { return stamped(t, 2, 7, 1) },
+		"epoch":   func() multiraft.Entry { return stamped(t, 2, 0, 2) },
+		"index":   func() multiraft.Entry { return stamped(t, 3, 0, 1) },
+		"command": func() multiraft.Entry { return multiraft.Entry{Index: 2, Term: 1, Data: []byte{0xff, 1, 1, 0}} },
+		"half":    func() multiraft.Entry { e := stamped(t, 2, 0, 1); e.Data = e.Data[:70]; return e },
+	} {
+		_, g := newReplica(t)
+		g.term(t, 1, false)
+		if err := g.machine.Append(e()); err == nil {
+			t.Errorf("%s: the entry was taken", name)
+		}
+	}
+}
+
+func stamped(t *testing.T, index record.Index, base record.Offset, epoch record.LeaderEpoch) multiraft.Entry {
+	b := makeBatch(t, record.Builder{}, 0, 1, 20)
+	b.SetBaseOffset(base)
+	b.SetEpoch(epoch)
+	return multiraft.Entry{Index: index, Term: 1, Data: b}
+}
+
+// Only what is committed goes to segments, whatever is asked.
+func TestSegmentsGetCommittedOnly(t *testing.T) {
+	p, g := newReplica(t)
+	g.term(t, 1, true)
+	for seq := range int32(3) {
+		p.Append(logio.AppendRequest{Batch: idempotent(t, seq), Acks: logio.AcksLeader, Done: func(logio.AppendResult) {}})
+	}
+	g.machine.Commit(3)
+	if err := p.WriteSegments(context.Background(), true); err != nil {
+		t.Fatal(err)
+	}
+	if s := p.Sealed(0); len(s) != 1 || s[0].Next != 2 || g.mark.Index != 3 {
+		t.Fatalf("sealed %+v, mark %d", s, g.mark.Index)
+	}
+	at, err := decodePosition(g.mark.Data)
+	if err != nil || at.next != 2 {
+		t.Fatalf("mark says %+v, %v", at, err)
+	}
+	g.lead = multiraft.Leadership{Term: 2, Leader: 2}
+	g.machine.Lead(g.lead)
+	g.truncate(3)
+	if next, _ := p.ProducerSnapshot(); next != 2 || p.live.next != 2 {
+		t.Fatalf("after the truncation: stable %d, live %d", next, p.live.next)
+	}
+}
+
+// Readers of committed data stop at an open transaction, and skip an aborted
+// one once its marker is committed.
+func TestReadCommitted(t *testing.T) {
+	p, g := newReplica(t)
+	g.term(t, 1, true)
+	send := func(b record.Batch) {
+		p.Append(logio.AppendRequest{Batch: b, Acks: logio.AcksLeader, Internal: b.Control(), Done: func(r logio.AppendResult) {
+			if r.Err != nil {
+				t.Fatal(r.Err)
+			}
+		}})
+	}
+	read := func() logio.ReadResult {
+		res, err := p.Read(context.Background(), logio.ReadRequest{Isolation: logio.ReadCommitted, BytesMax: 1 << 20, MinOne: true, CurrentEpoch: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res
+	}
+	passed := 0
+	send(makeBatch(t, record.Builder{}, 0, 1, 5))
+	send(makeBatch(t, record.Builder{Producer: &record.Producer{ID: 8}, Transactional: true}, 0, 2, 5))
+	send(makeBatch(t, record.Builder{}, 0, 1, 5))
+	g.machine.Commit(g.last)
+	p.Notify(logio.ReadCommitted, 1, func() { passed++ })
+	if res := read(); len(res.Batches) != 1 || res.Offsets.LastStable != 1 || res.Offsets.HighWatermark != 4 {
+		t.Fatalf("open: %+v", res)
+	}
+	send(markerBatch(t, 8, 0, false, 1))
+	if res := read(); res.Offsets.LastStable != 1 || passed != 0 {
+		t.Fatalf("marker not committed: %+v", res.Offsets)
+	}
+	g.machine.Commit(g.last)
+	res := read()
+	if len(res.Batches) != 4 || res.Offsets.LastStable != 5 || passed != 1 {
+		t.Fatalf("aborted: %+v", res.Offsets)
+	}
+	if len(res.Aborted) != 1 || res.Aborted[0] != (logio.AbortedTxn{ProducerID: 8, FirstOffset: 1, LastOffset: 4}) {
+		t.Fatalf("aborted: %+v", res.Aborted)
+	}
+}
