@@ -86,7 +86,9 @@ func Open(cfg Config) (*Controller, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Controller{cfg: cfg, store: st, machine: newMachine(cfg.Node, st, state)}, nil
+	// What the store holds needs no release of its own: the log may not have
+	// been told that it is committed yet.
+	return &Controller{cfg: cfg, store: st, machine: newMachine(st, state), released: state.v.applied}, nil
 }
 
 // Close syncs and closes the store; the Raft group has been stopped before.

@@ -20,7 +20,6 @@ type Leadership struct {
 // Lead and Stopped are called by the group's loop, one at a time, as tasks of
 // Raft.Do are; the rest is safe for concurrent use.
 type Machine struct {
-	node  int32
 	store *store
 
 	// Owned by the group's loop.
@@ -51,18 +50,21 @@ type place struct {
 
 type subscription struct{ fn func(old, now *View) }
 
-func newMachine(node int32, st *store, state *State) *Machine {
-	r := &Machine{node: node, store: st, state: state, waiters: map[place]func(any, error){}}
-	r.view.Store(state.View())
-	r.lead.Store(&Leadership{Leader: NoLeader})
-	r.applied.Store(&place{state.v.applied, state.v.term})
-	return r
+func newMachine(st *store, state *State) *Machine {
+	m := &Machine{store: st, state: state, waiters: map[place]func(any, error){}}
+	m.view.Store(state.View())
+	m.lead.Store(&Leadership{Leader: NoLeader})
+	m.applied.Store(&place{state.v.applied, state.v.term})
+	return m
 }
 
 // Append takes an entry into the log, not yet committed. A command that this
 // build cannot read is an error, which stops the replica: skipping it would
 // part the replicas.
-func (r *Machine) Append(index record.Index, term uint64, data []byte) error {
+func (m *Machine) Append(index record.Index, term uint64, data []byte) error {
+	if next := m.state.v.applied + record.Index(len(m.entries)) + 1; index > next {
+		return fmt.Errorf("%w: the log continues at Index %d, the controller's store at %d", ErrFormat, index, next)
+	}
 	e := entry{place: place{index, term}}
 	if len(data) > 0 {
 		cmd, err := DecodeCommand(data)
@@ -71,29 +73,29 @@ func (r *Machine) Append(index record.Index, term uint64, data []byte) error {
 		}
 		e.cmd = cmd
 	}
-	if index > r.state.v.applied {
-		r.entries = append(r.entries, e)
+	if index > m.state.v.applied {
+		m.entries = append(m.entries, e)
 	}
 	return nil
 }
 
 // Truncate forgets entries after last; whoever waits for one is told that it
 // did not happen.
-func (r *Machine) Truncate(last record.Index) {
-	for i, e := range r.entries {
+func (m *Machine) Truncate(last record.Index) {
+	for i, e := range m.entries {
 		if e.index > last {
-			for _, gone := range r.entries[i:] {
-				r.answer(gone.place, nil, fmt.Errorf("%w: the command was replaced", ErrNotController))
+			for _, gone := range m.entries[i:] {
+				m.answer(gone.place, nil, fmt.Errorf("%w: the command was replaced", ErrNotController))
 			}
-			r.entries = r.entries[:i]
+			m.entries = m.entries[:i]
 			return
 		}
 	}
 }
 
 // Commit applies everything up to last, publishes the view, then answers.
-func (r *Machine) Commit(last record.Index) {
-	if r.failure != nil {
+func (m *Machine) Commit(last record.Index) {
+	if m.failure != nil {
 		return
 	}
 	type answer struct {
@@ -103,44 +105,44 @@ func (r *Machine) Commit(last record.Index) {
 	}
 	var answers []answer
 	n := 0
-	for ; n < len(r.entries) && r.entries[n].index <= last; n++ {
-		e := r.entries[n]
+	for ; n < len(m.entries) && m.entries[n].index <= last; n++ {
+		e := m.entries[n]
 		if e.cmd == nil {
-			r.state.Skip(e.index, e.term)
+			m.state.Skip(e.index, e.term)
 			continue
 		}
-		result, err := r.state.Apply(e.index, e.term, e.cmd)
+		result, err := m.state.Apply(e.index, e.term, e.cmd)
 		answers = append(answers, answer{e.place, result, err})
 	}
 	if n == 0 {
 		return
 	}
-	r.entries = append(r.entries[:0], r.entries[n:]...)
-	if err := r.store.write(r.state.Changes()); err != nil {
-		r.fail(err)
+	m.entries = append(m.entries[:0], m.entries[n:]...)
+	if err := m.store.write(m.state.Changes()); err != nil {
+		m.fail(err)
 		return
 	}
-	r.applied.Store(&place{r.state.v.applied, r.state.v.term})
-	r.publish()
+	m.applied.Store(&place{m.state.v.applied, m.state.v.term})
+	m.publish()
 	for _, a := range answers {
-		r.answer(a.place, a.result, a.err)
+		m.answer(a.place, a.result, a.err)
 	}
 }
 
-func (r *Machine) answer(at place, result any, err error) {
-	if done := r.waiters[at]; done != nil {
-		delete(r.waiters, at)
+func (m *Machine) answer(at place, result any, err error) {
+	if done := m.waiters[at]; done != nil {
+		delete(m.waiters, at)
 		done(result, err)
 	}
 }
 
 // publish swaps the view and tells the subscribers, in the order they came.
-func (r *Machine) publish() {
-	old, now := r.view.Load(), r.state.View()
-	r.view.Store(now)
-	r.mu.Lock()
-	subs := r.subs
-	r.mu.Unlock()
+func (m *Machine) publish() {
+	old, now := m.view.Load(), m.state.View()
+	m.view.Store(now)
+	m.mu.Lock()
+	subs := m.subs
+	m.mu.Unlock()
 	for _, s := range subs {
 		s.fn(old, now)
 	}
@@ -148,42 +150,42 @@ func (r *Machine) publish() {
 
 // Lead takes the group's newest leadership. Whoever waits for a command of a
 // term that is over cannot know whether it will happen.
-func (r *Machine) Lead(l Leadership) {
-	r.lead.Store(&l)
-	r.abandon(func(p place) bool { return !l.Leading || p.term != l.Term }, ErrUnknownOutcome)
+func (m *Machine) Lead(l Leadership) {
+	m.lead.Store(&l)
+	m.abandon(func(p place) bool { return !l.Leading || p.term != l.Term }, ErrUnknownOutcome)
 }
 
 // Stopped ends the replica: its disk failed, or it was closed.
-func (r *Machine) Stopped(err error) {
-	r.lead.Store(&Leadership{Leader: NoLeader})
+func (m *Machine) Stopped(err error) {
+	m.lead.Store(&Leadership{Leader: NoLeader})
 	if err == nil {
 		err = ErrClosed
 	}
-	r.fail(err)
+	m.fail(err)
 }
 
-func (r *Machine) fail(err error) {
-	if r.failure == nil {
-		r.failure = err
+func (m *Machine) fail(err error) {
+	if m.failure == nil {
+		m.failure = err
 	}
-	r.abandon(func(place) bool { return true }, fmt.Errorf("%w: %w", ErrUnknownOutcome, err))
+	m.abandon(func(place) bool { return true }, fmt.Errorf("%w: %w", ErrUnknownOutcome, err))
 }
 
 // abandon answers waiters with err; the order among them does not matter, as
 // each is its own caller.
-func (r *Machine) abandon(which func(place) bool, err error) {
-	for p := range r.waiters {
+func (m *Machine) abandon(which func(place) bool, err error) {
+	for p := range m.waiters {
 		if which(p) {
-			r.answer(p, nil, err)
+			m.answer(p, nil, err)
 		}
 	}
 }
 
 // propose runs on the group's loop. done is called once, maybe before it
 // returns.
-func (r *Machine) propose(p Proposer, data []byte, done func(any, error)) {
-	if r.failure != nil {
-		done(nil, fmt.Errorf("%w: %w", ErrNotController, r.failure))
+func (m *Machine) propose(p Proposer, data []byte, done func(any, error)) {
+	if m.failure != nil {
+		done(nil, fmt.Errorf("%w: %w", ErrNotController, m.failure))
 		return
 	}
 	term, ok := p.Leading()
@@ -196,24 +198,24 @@ func (r *Machine) propose(p Proposer, data []byte, done func(any, error)) {
 		done(nil, fmt.Errorf("%w: propose: %w", ErrNotController, err))
 		return
 	}
-	r.waiters[place{index, term}] = done
+	m.waiters[place{index, term}] = done
 }
 
 // subscribe is Controller.Subscribe.
-func (r *Machine) subscribe(fn func(old, now *View)) (cancel func()) {
+func (m *Machine) subscribe(fn func(old, now *View)) (cancel func()) {
 	s := &subscription{fn}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.subs = append(r.subs[:len(r.subs):len(r.subs)], s)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.subs = append(m.subs[:len(m.subs):len(m.subs)], s)
 	return func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		kept := make([]*subscription, 0, len(r.subs))
-		for _, other := range r.subs {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		kept := make([]*subscription, 0, len(m.subs))
+		for _, other := range m.subs {
 			if other != s {
 				kept = append(kept, other)
 			}
 		}
-		r.subs = kept
+		m.subs = kept
 	}
 }
