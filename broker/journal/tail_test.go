@@ -264,6 +264,7 @@ func TestReplayedTailIsSyncedByOpen(t *testing.T) {
 		mem := disk.NewMem(0)
 		fault := disk.NewFault(mem)
 		cfg := small(fault)
+		cfg.FirstBytes = cfg.FileBytes
 		j, _ := flushed(t, cfg, 1)
 		must(t, j.Append(Write{Group: testID(1), HardState: &raftpb.HardState{Term: 4, Vote: 2}}))
 		must(t, j.Append(Write{Group: testID(0), Entries: []raftpb.Entry{entry(2, 1, 5000)}}))
