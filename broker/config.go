@@ -31,10 +31,9 @@ type Config struct {
 	// BucketAccessKey and BucketSecretKey are its credentials.
 	BucketAccessKey string
 	BucketSecretKey string
-	// ClusterName is the cluster's folder in the bucket: letters, digits, '-', '_'.
-	ClusterName string
-	// ReplicaOf is the name of the cluster in Bucket that this broker serves
-	// read-only; empty for a cluster of its own.
+	// Replica makes this broker serve a cluster of the bucket read-only;
+	// ReplicaOf is its id, and may be empty when the bucket holds one cluster.
+	Replica   bool
 	ReplicaOf string
 
 	AutoCreateTopics  bool
@@ -58,7 +57,6 @@ func Default() Config {
 		KafkaAddr:         "127.0.0.1:9092",
 		AdminAddr:         "127.0.0.1:9644",
 		CatalogAddr:       "127.0.0.1:8181",
-		ClusterName:       "tidewater",
 		DefaultPartitions: 1,
 		Memory:            512 << 20,
 		CacheBytes:        1 << 30,
@@ -93,11 +91,11 @@ func (c *Config) Validate() error {
 	if u, err := url.Parse(c.Bucket); c.Bucket != "" && (err != nil || u.Scheme != "s3" || u.Host == "") {
 		fault("bucket", "%q: want s3://NAME, with ?endpoint=http://HOST:PORT for stores other than AWS", c.Bucket)
 	}
-	if c.ReplicaOf != "" && c.Bucket == "" {
-		fault("replica-of", "a read replica needs the bucket it reads")
+	if c.Replica && c.Bucket == "" {
+		fault("bucket", "a read replica needs the bucket it reads")
 	}
-	if !validName(c.ClusterName) {
-		fault("cluster-name", "%q: want 1 to 64 letters, digits, '-' or '_'", c.ClusterName)
+	if _, err := parseClusterID(c.ReplicaOf); c.ReplicaOf != "" && err != nil {
+		fault("replica-of", "%q: want a cluster id of 22 characters, as 'tidewater replica' lists them", c.ReplicaOf)
 	}
 	if c.DefaultPartitions < 1 {
 		fault("default-partitions", "%d: want 1 or more", c.DefaultPartitions)
@@ -112,13 +110,4 @@ func (c *Config) Validate() error {
 		fault("delete-grace", "%s: want 0 or more", c.DeleteGrace)
 	}
 	return errors.Join(faults...)
-}
-
-func validName(s string) bool {
-	for _, r := range s {
-		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_' {
-			return false
-		}
-	}
-	return len(s) >= 1 && len(s) <= 64
 }

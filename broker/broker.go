@@ -1,0 +1,393 @@
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"tidewater/broker/cluster"
+	"tidewater/broker/group"
+	"tidewater/broker/journal"
+	"tidewater/broker/kafka"
+	"tidewater/broker/multiraft"
+	"tidewater/broker/partition"
+	"tidewater/broker/segment"
+	"tidewater/internal/disk"
+	"tidewater/internal/logio"
+	"tidewater/internal/record"
+	"tidewater/internal/topicconfig"
+)
+
+const (
+	// startTimeout bounds how long a broker may take until it leads its controller.
+	startTimeout = 30 * time.Second
+	// closeTimeout bounds how long requests in flight may take at Close.
+	closeTimeout = 5 * time.Second
+	// segmentFilesMax and segmentIndexBytesMax bound what sealed segments
+	// cost while they are read.
+	segmentFilesMax      = 1024
+	segmentIndexBytesMax = 32 << 20
+	// listenerKafka is the name of the listener that clients use.
+	listenerKafka = "kafka"
+	journalDir    = "journal"
+	controllerDir = "controller"
+)
+
+type topicSettings = topicconfig.Settings
+
+// Broker is a running broker. Open makes one, Close ends it.
+type Broker struct {
+	cfg      Config
+	log      *slog.Logger
+	identity identity
+	unlock   func() error
+	disk     *disk.OS
+	journal  *journal.Journal
+	host     *multiraft.Host
+
+	controller *cluster.Controller
+	parts      *partitions
+	groups     *group.Coordinator
+	tier       *tier    // nil without a bucket
+	tables     *tables  // nil without a bucket or on a replica
+	replica    *replica // nil but on a read replica
+	kafka      *kafka.Server
+	http       []*httpServer
+
+	ready  atomic.Bool
+	loops  *errgroup.Group
+	cancel context.CancelCauseFunc
+	done   context.Context // ends when a loop failed or Close began
+	change chan struct{}   // wakes the controller's loop, holds one
+}
+
+// errClosing is why loops end at Close.
+var errClosing = errors.New("broker is closing")
+
+// Open starts a broker and returns when it serves. What it opened is closed
+// again when it fails.
+func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Broker, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	b := &Broker{cfg: cfg, log: log, change: make(chan struct{}, 1)}
+	done, cancel := context.WithCancelCause(context.Background())
+	b.loops, b.done = errgroup.WithContext(done)
+	b.cancel = cancel
+	start, stop := context.WithTimeout(ctx, startTimeout)
+	defer stop()
+	for _, open := range []func(context.Context) error{
+		b.openDisk, b.openBucket, b.openRaft, b.openController, b.openPartitions, b.openGroups, b.openTables, b.openReplica, b.openLoops, b.openServers,
+	} {
+		if err := open(start); err != nil {
+			return nil, errors.Join(err, b.Close())
+		}
+	}
+	b.ready.Store(true)
+	return b, nil
+}
+
+// Done ends when the broker cannot go on; Err says why.
+func (b *Broker) Done() <-chan struct{} { return b.done.Done() }
+
+// Err is why Done ended, nil before.
+func (b *Broker) Err() error { return context.Cause(b.done) }
+
+// KafkaAddr, AdminAddr and CatalogAddr are where the broker serves, "" for nowhere.
+func (b *Broker) KafkaAddr() string   { return b.kafka.Addr().String() }
+func (b *Broker) AdminAddr() string   { return b.httpAddr("admin") }
+func (b *Broker) CatalogAddr() string { return b.httpAddr("catalog") }
+
+// ClusterID is the cluster's id as clients see it.
+func (b *Broker) ClusterID() string { return b.identity.Cluster }
+
+// DirectIO reports whether the data directory is used without the page cache.
+func (b *Broker) DirectIO() bool { return b.disk.Direct() }
+
+func (b *Broker) httpAddr(name string) string {
+	for _, s := range b.http {
+		if s.name == name {
+			return s.listen.Addr().String()
+		}
+	}
+	return ""
+}
+
+func (b *Broker) openDisk(context.Context) error {
+	fs, err := disk.NewOS(b.cfg.DataDir, b.log)
+	if err != nil {
+		return fmt.Errorf("open data directory %s: %w", b.cfg.DataDir, err)
+	}
+	b.disk = fs
+	if b.unlock, err = disk.Lock(b.cfg.DataDir); err != nil {
+		return err
+	}
+	id, found, err := loadIdentity(b.cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	if found && id.NodeID != b.cfg.NodeID {
+		return fmt.Errorf("data directory %s belongs to node %d, this is node %d: change --node-id or --data-dir", b.cfg.DataDir, id.NodeID, b.cfg.NodeID)
+	}
+	if !found {
+		if id, err = newIdentity(b.cfg.NodeID); err == nil {
+			err = id.save(b.cfg.DataDir)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	b.identity = id
+	return nil
+}
+
+func (b *Broker) openRaft(context.Context) error {
+	j, recovered, err := journal.Open(journal.Config{
+		FS: b.disk, Dir: journalDir, ClusterID: b.identity.ClusterID, Incarnation: b.identity.Incarnation,
+		Salt: randomUint64, Log: b.log,
+	})
+	if err != nil {
+		return fmt.Errorf("open journal: %w", err)
+	}
+	b.journal = j
+	b.host, err = multiraft.Open(multiraft.Config{
+		Node: b.cfg.NodeID, Shards: runtime.GOMAXPROCS(0), Journal: j, Recovered: recovered, Log: b.log,
+		HeldBytesMax: b.cfg.Memory / 2, UncommittedBytesMax: b.cfg.Memory / 4,
+	})
+	if err != nil {
+		return fmt.Errorf("open replication: %w", err)
+	}
+	return nil
+}
+
+func randomUint64() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return binary.LittleEndian.Uint64(b[:])
+}
+
+// openController starts the controller's group, waits until this node leads
+// it, and gives a new cluster its identity.
+func (b *Broker) openController(ctx context.Context) error {
+	var err error
+	b.controller, err = cluster.Open(cluster.Config{
+		Node: b.cfg.NodeID, Raft: controllerRaft{b.host}, Dir: b.cfg.DataDir + "/" + controllerDir,
+		DefaultPartitions: b.cfg.DefaultPartitions, Log: b.log,
+	})
+	if err != nil {
+		return fmt.Errorf("open controller: %w", err)
+	}
+	err = b.host.Start(multiraft.GroupConfig{ID: cluster.GroupID(), Replica: 1, StateMachine: controllerMachine{b.controller.Machine()}})
+	if err != nil {
+		return fmt.Errorf("start controller: %w", err)
+	}
+	if err := b.waitController(ctx); err != nil {
+		return err
+	}
+	if b.controller.View().Identity() == (cluster.Identity{}) {
+		restoring := b.restorePlan() != nil
+		if err := b.controller.Bootstrap(ctx, b.identity.cluster(), restoring); err != nil {
+			return fmt.Errorf("bootstrap cluster: %w", err)
+		}
+	}
+	if err := b.finishRestore(ctx); err != nil {
+		return err
+	}
+	b.controller.Subscribe(func(_, _ *cluster.View) { b.wakeController() })
+	b.loops.Go(func() error { return b.ended("controller checkpoints", b.controller.Run(b.done)) })
+	return nil
+}
+
+// waitController blocks until this node leads the controller's group.
+func (b *Broker) waitController(ctx context.Context) error {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		if l := b.controller.Leadership(); l.Leading && l.Ready {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("wait to lead the controller: %w", ctx.Err())
+		}
+	}
+}
+
+func (b *Broker) openPartitions(context.Context) error {
+	b.parts = &partitions{
+		node:     b.cfg.NodeID,
+		identity: segment.Identity{ClusterID: b.identity.ClusterID, Incarnation: b.identity.Incarnation},
+		host:     b.host, fs: b.disk, files: segment.NewCache(segmentFilesMax, segmentIndexBytesMax),
+		budget:   partition.NewBudget(b.cfg.Memory/4, b.cfg.Memory/4),
+		settings: b.controller.Settings, tier: b.tier, restored: b.restorePlan(), log: b.log,
+		leads: leadQueue{wake: make(chan struct{}, 1), changed: map[record.PartitionID]multiraft.Leadership{}},
+		byID:  map[record.PartitionID]*hosted{}, forgotten: map[record.TopicID]bool{},
+	}
+	if err := b.parts.sync(b.controller.View()); err != nil {
+		return err
+	}
+	return nil
+}
+
+func (b *Broker) openGroups(context.Context) error {
+	var err error
+	b.groups, err = group.Open(group.Config{
+		Partitions: b.offsetsPartitions, Topics: groupTopics{b.controller}, Log: b.log,
+	})
+	if err != nil {
+		return fmt.Errorf("open group coordinator: %w", err)
+	}
+	return nil
+}
+
+// openLoops starts what works in the background, when everything it touches
+// is there.
+func (b *Broker) openLoops(context.Context) error {
+	b.loops.Go(func() error { return b.ended("controller", b.followController(b.done)) })
+	b.loops.Go(func() error { return b.ended("segments", b.writeSegments(b.done)) })
+	b.loops.Go(func() error { return b.ended("groups", b.groups.Run(b.done)) })
+	b.openTier()
+	b.wakeController()
+	return nil
+}
+
+// openServers serves clients, last of all.
+func (b *Broker) openServers(ctx context.Context) error {
+	var err error
+	b.kafka, err = kafka.Open(kafka.Config{
+		Addr: b.cfg.KafkaAddr, NodeID: b.cfg.NodeID, Log: b.log, ListenerName: listenerKafka,
+		View: func() kafka.View { return b.controller.View() }, Cluster: topicAdmin{b.controller},
+		Groups: b.groups, Partitions: b, MemoryBytesMax: b.cfg.Memory / 4,
+		ControllerID:     func() int32 { return b.controller.Leadership().Leader },
+		AutoCreateTopics: func() bool { return b.cfg.AutoCreateTopics },
+		OffsetsTopic:     b.offsetsTopic(), LogDirs: b.logDirs,
+	})
+	if err != nil {
+		return fmt.Errorf("%w (choose another with --kafka-addr)", err)
+	}
+	if err := b.register(ctx); err != nil {
+		return err
+	}
+	if b.cfg.AdminAddr == "" {
+		return nil
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(b.metrics(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return b.serve("admin", "admin-addr", b.cfg.AdminAddr, adminHandler(b.readiness, registry))
+}
+
+// Partition implements kafka.Partitions: a log of this cluster, or one followed
+// in another's bucket.
+func (b *Broker) Partition(id record.PartitionID) (kafka.Partition, error) {
+	if b.replica != nil {
+		if p, ok := b.replica.partition(id); ok {
+			return p, nil
+		}
+	}
+	return b.parts.Partition(id)
+}
+
+// register announces this broker, with the address that clients are to use.
+func (b *Broker) register(ctx context.Context) error {
+	advertised := b.cfg.KafkaAdvertised
+	if advertised == "" {
+		advertised = b.KafkaAddr()
+	}
+	host, port, err := net.SplitHostPort(advertised)
+	if err != nil {
+		return fmt.Errorf("kafka-advertised: %w", err)
+	}
+	n, err := strconv.ParseInt(port, 10, 32)
+	if err != nil {
+		return fmt.Errorf("kafka-advertised: port %q: %w", port, err)
+	}
+	r := cluster.Registration{ID: b.cfg.NodeID, Listeners: []cluster.Listener{{Name: listenerKafka, Host: host, Port: int32(n)}}}
+	if _, err := rand.Read(r.Boot[:]); err != nil {
+		return err
+	}
+	if _, err := b.controller.RegisterBroker(ctx, r); err != nil {
+		return fmt.Errorf("register broker: %w", err)
+	}
+	return nil
+}
+
+func (b *Broker) readiness() error {
+	if !b.ready.Load() {
+		return errors.New("starting")
+	}
+	if err := b.Err(); err != nil {
+		return err
+	}
+	return nil
+}
+
+// serve starts an HTTP server with a loop of its own.
+func (b *Broker) serve(name, key, addr string, h httpHandler) error {
+	s, err := openHTTP(name, key, addr, h, b.log)
+	if err != nil {
+		return err
+	}
+	b.http = append(b.http, s)
+	b.loops.Go(s.run)
+	return nil
+}
+
+// ended tells why a loop ended; the end of the broker is no failure.
+func (b *Broker) ended(loop string, err error) error {
+	if err == nil || b.done.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", loop, err)
+}
+
+// Close stops serving, ends the loops and closes everything, in reverse order.
+// What is acked is on disk already; nothing is lost by a Close that is cut.
+func (b *Broker) Close() error {
+	b.ready.Store(false)
+	ctx, stop := context.WithTimeout(context.Background(), closeTimeout)
+	defer stop()
+	var errs []error
+	if b.kafka != nil {
+		errs = append(errs, b.kafka.Close(ctx))
+	}
+	for _, s := range b.http {
+		errs = append(errs, s.close(ctx))
+	}
+	b.cancel(errClosing)
+	errs = append(errs, b.loops.Wait())
+	if b.parts != nil {
+		errs = append(errs, b.writeAll(ctx))
+	}
+	if b.host != nil {
+		errs = append(errs, b.host.Close())
+	}
+	if b.parts != nil {
+		errs = append(errs, b.parts.close())
+	}
+	if b.controller != nil {
+		errs = append(errs, b.controller.Close())
+	}
+	if b.journal != nil {
+		errs = append(errs, b.journal.Close())
+	}
+	if b.unlock != nil {
+		errs = append(errs, b.unlock())
+	}
+	return errors.Join(errs...)
+}
+
+// storageError is what a client gets for a disk that cannot be written.
+func storageError(err error) error { return fmt.Errorf("%w: %w", logio.ErrStorage, err) }

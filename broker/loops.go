@@ -1,0 +1,224 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"tidewater/broker/cluster"
+	"tidewater/broker/group"
+	"tidewater/broker/kafka"
+	"tidewater/broker/multiraft"
+	"tidewater/internal/record"
+)
+
+type httpHandler = http.Handler
+
+const (
+	// segmentsEvery is how often the segments loop looks for work, and
+	// chunkBytes how much of a partition makes a write worth it: large enough
+	// that a read of it is one request to the device.
+	segmentsEvery = 50 * time.Millisecond
+	chunkBytes    = 1 << 20
+	// chunkAge writes the little that slow partitions have, so that it does
+	// not hold journal files for ever.
+	chunkAge = 5 * time.Second
+	// retainEvery is Kafka's log.retention.check.interval.ms divided by 300:
+	// a step costs little and topics with short retention are kept short.
+	retainEvery = time.Second
+	// leaderTimeout bounds how long "topic created" waits for its leaders.
+	leaderTimeout = 5 * time.Second
+)
+
+// wakeController makes the controller's loop look again. It does not block.
+func (b *Broker) wakeController() {
+	select {
+	case b.change <- struct{}{}:
+	default:
+	}
+}
+
+// followController opens and removes partitions as the view changes, and
+// tells the controller and the group coordinator who leads.
+func (b *Broker) followController(ctx context.Context) error {
+	leads := map[record.PartitionID]multiraft.Leadership{}
+	applied := record.Index(0)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-b.change:
+		case <-b.parts.leads.wake:
+		}
+		v := b.controller.View()
+		if v.Applied() != applied {
+			applied = v.Applied()
+			if err := b.parts.sync(v); err != nil {
+				b.log.Error("a partition could not be opened or removed", "error", err)
+			}
+			b.topicsChanged(ctx, v)
+		}
+		for id, l := range b.parts.leads.take() {
+			leads[id] = l
+		}
+		if err := b.tellLeaders(ctx, v, leads); err != nil && ctx.Err() == nil {
+			b.log.Warn("leaders could not be reported and will be again", "error", err)
+		}
+	}
+}
+
+// tellLeaders reports who leads to the controller and the group coordinator,
+// and drops from leads what both know.
+func (b *Broker) tellLeaders(ctx context.Context, v *cluster.View, leads map[record.PartitionID]multiraft.Leadership) error {
+	var reports []cluster.LeaderReport
+	for id, l := range leads {
+		t := v.Topic(id.Topic)
+		if t == nil {
+			delete(leads, id)
+			continue
+		}
+		b.leadGroups(t, id, l)
+		if l.Leading && l.Ready {
+			reports = append(reports, cluster.LeaderReport{Partition: id, Leader: b.cfg.NodeID, Epoch: record.LeaderEpoch(l.Term)})
+		}
+	}
+	if len(reports) > 0 {
+		if err := b.controller.ReportLeaders(ctx, reports); err != nil {
+			return fmt.Errorf("report leaders: %w", err)
+		}
+	}
+	clear(leads)
+	return nil
+}
+
+// leadGroups gives or takes a partition of __consumer_offsets.
+func (b *Broker) leadGroups(t *cluster.Topic, id record.PartitionID, l multiraft.Leadership) {
+	if t.Name != cluster.ConsumerOffsetsTopic {
+		return
+	}
+	h, err := b.parts.get(id)
+	if l.Leading && l.Ready && err == nil {
+		b.groups.Lead(id.Partition, h.Partition)
+	} else if !l.Leading {
+		b.groups.Resign(id.Partition)
+	}
+}
+
+// writeSegments brings committed batches to segments and keeps retention. A
+// step that fails has its partition refuse appends, and is tried again.
+func (b *Broker) writeSegments(ctx context.Context) error {
+	tick := time.NewTicker(segmentsEvery)
+	defer tick.Stop()
+	retained := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-tick.C:
+			due := now.Sub(retained) >= retainEvery
+			if due {
+				retained = now
+			}
+			for _, h := range b.parts.all() {
+				b.stepSegments(ctx, h, due)
+			}
+		}
+	}
+}
+
+func (b *Broker) stepSegments(ctx context.Context, h *hosted, retain bool) {
+	var errs []error
+	if h.Due(chunkBytes, chunkAge) {
+		errs = append(errs, h.WriteSegments(ctx, false))
+	}
+	if retain {
+		errs = append(errs, h.Retain(ctx))
+	}
+	if err := errors.Join(errs...); err != nil && ctx.Err() == nil {
+		b.log.Error("a segment step failed and will be tried again", "partition", h.Name(), "error", err)
+	}
+}
+
+// writeAll brings everything committed to segments, so that the next start has
+// little to replay.
+func (b *Broker) writeAll(ctx context.Context) error {
+	var errs []error
+	for _, h := range b.parts.all() {
+		errs = append(errs, h.WriteSegments(ctx, false))
+	}
+	return errors.Join(errs...)
+}
+
+// offsetsPartitions is the number of partitions of __consumer_offsets, 0
+// before it exists.
+func (b *Broker) offsetsPartitions() int32 {
+	t := b.controller.View().TopicByName(cluster.ConsumerOffsetsTopic)
+	if t == nil {
+		return 0
+	}
+	return int32(len(t.Partitions))
+}
+
+// offsetsTopic is how __consumer_offsets is made. With a bucket it is tiered
+// and never expires, so that a restore brings group offsets back.
+func (b *Broker) offsetsTopic() cluster.TopicSpec {
+	s := cluster.TopicSpec{Partitions: group.PartitionsDefault, ReplicationFactor: -1, Configs: map[string]string{
+		"cleanup.policy": "compact", "compression.type": "producer",
+	}}
+	if b.tier != nil && b.replica == nil {
+		s.Configs["remote.storage.enable"] = "true"
+	}
+	return s
+}
+
+// topicAdmin is the controller as the Kafka API uses it: a topic is created
+// when it can be produced to.
+type topicAdmin struct{ *cluster.Controller }
+
+// CreateTopic creates a topic and waits, for a bounded time, for its leaders.
+func (a topicAdmin) CreateTopic(ctx context.Context, s cluster.TopicSpec, validateOnly bool) (*cluster.Topic, error) {
+	t, err := a.Controller.CreateTopic(ctx, s, validateOnly)
+	if err == nil && !validateOnly {
+		wait, stop := context.WithTimeout(ctx, leaderTimeout)
+		defer stop()
+		_ = waitLeaders(wait, a.Controller, t.ID) // clients ask again for leaders that are late
+	}
+	return t, err
+}
+
+// groupTopics tells the coordinator which topics exist.
+type groupTopics struct{ c *cluster.Controller }
+
+// ByName implements group.Topics.
+func (g groupTopics) ByName(name string) (id record.TopicID, partitions int32, ok bool) {
+	t := g.c.View().TopicByName(name)
+	if t == nil {
+		return id, 0, false
+	}
+	return t.ID, int32(len(t.Partitions)), true
+}
+
+// ByID implements group.Topics.
+func (g groupTopics) ByID(id record.TopicID) (name string, partitions int32, ok bool) {
+	t := g.c.View().Topic(id)
+	if t == nil {
+		return "", 0, false
+	}
+	return t.Name, int32(len(t.Partitions)), true
+}
+
+// logDirs answers DescribeLogDirs.
+func (b *Broker) logDirs() []kafka.LogDir {
+	d := kafka.LogDir{Path: b.cfg.DataDir, TotalBytes: -1, UsableBytes: -1, Sizes: map[record.PartitionID]int64{}}
+	if free, err := b.disk.Free(); err == nil {
+		d.UsableBytes = free
+	} else {
+		d.Err = storageError(err)
+	}
+	for _, h := range b.parts.all() {
+		d.Sizes[h.ID()] = h.LocalBytes()
+	}
+	return []kafka.LogDir{d}
+}

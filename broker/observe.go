@@ -1,0 +1,64 @@
+package broker
+
+import (
+	"sort"
+	"strconv"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"tidewater/internal/logio"
+)
+
+// metrics declares what /metrics shows, read off the packages' own counters.
+func (b *Broker) metrics() collector {
+	k := b.kafka.Stats
+	r := b.host.Stats
+	return collector{
+		counters("kafka_requests_total", "Kafka requests answered, by API.", "api", func() []sample { return byAPI(k().Requests) }),
+		counters("kafka_request_errors_total", "Kafka requests with an error code in the answer, by API.", "api", func() []sample { return byAPI(k().Errors) }),
+		counter("kafka_received_bytes_total", "Bytes of Kafka requests.", func() float64 { return float64(k().BytesIn) }),
+		counter("kafka_sent_bytes_total", "Bytes of Kafka answers.", func() float64 { return float64(k().BytesOut) }),
+		counter("produce_bytes_total", "Bytes of record batches given to logs.", func() float64 { return float64(k().ProduceBytes) }),
+		counters("fetch_bytes_total", "Bytes of record batches given to consumers, by where they came from.", "source", func() []sample {
+			var out []sample
+			for i, n := range k().FetchSources {
+				out = append(out, sample{float64(n), []string{logio.Source(i).String()}})
+			}
+			return out
+		}),
+		gauge("kafka_connections", "Client connections now.", func() float64 { return float64(k().Connections) }),
+		counter("kafka_malformed_total", "Connections closed because of bytes that are no request.", func() float64 { return float64(k().Malformed) }),
+		gauge("raft_groups", "Raft groups running now.", func() float64 { return float64(r().Groups) }),
+		counter("journal_flushes_total", "Flushes of the journal.", func() float64 { return float64(r().Flushes) }),
+		counter("journal_bytes_total", "Bytes of entries given to the journal.", func() float64 { return float64(r().Bytes) }),
+		gauge("journal_full", "1 while the journal refuses entries.", func() float64 { return flag(r().Full) }),
+		gauge("disk_direct_io", "1 if the data directory is used without the page cache.", func() float64 { return flag(b.disk.Direct()) }),
+		gauge("log_pending_bytes", "Bytes of committed or appended batches in no segment yet.", func() float64 { p, _ := b.parts.budget.Use(); return float64(p) }),
+		gauge("log_cached_bytes", "Bytes of batches kept in memory for readers.", func() float64 { _, c := b.parts.budget.Use(); return float64(c) }),
+	}
+}
+
+func flag(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// byAPI labels counts by API key with Kafka's names, in order of the keys.
+func byAPI(counts map[int16]int64) []sample {
+	keys := make([]int, 0, len(counts))
+	for key := range counts {
+		keys = append(keys, int(key))
+	}
+	sort.Ints(keys)
+	out := make([]sample, 0, len(keys))
+	for _, key := range keys {
+		name := kmsg.NameForKey(int16(key))
+		if name == "" {
+			name = strconv.Itoa(key)
+		}
+		out = append(out, sample{float64(counts[int16(key)]), []string{name}})
+	}
+	return out
+}

@@ -1,0 +1,263 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"tidewater/broker/cluster"
+	"tidewater/broker/kafka"
+	"tidewater/broker/multiraft"
+	"tidewater/broker/partition"
+	"tidewater/broker/segment"
+	"tidewater/internal/disk"
+	"tidewater/internal/logio"
+	"tidewater/internal/record"
+)
+
+// partitionsDir holds a folder per partition.
+const partitionsDir = "partitions"
+
+// hosted is one partition that this node holds a replica of.
+type hosted struct {
+	*partition.Partition
+	topic  *cluster.Topic // as of the view it was last configured by
+	number int32
+	remote *remotePartition // nil for a topic without tiering
+}
+
+// partitions opens, configures and removes this node's partitions as the
+// cluster's view changes. sync has one caller; the rest is safe for concurrent
+// use.
+type partitions struct {
+	node     int32
+	identity segment.Identity // without the partition
+	host     *multiraft.Host
+	fs       disk.FS
+	files    *segment.Cache
+	budget   *partition.Budget
+	settings func(*cluster.Topic) topicSettings
+	tier     *tier        // nil without a bucket
+	restored *restorePlan // nil unless the data directory came from a restore
+	log      *slog.Logger
+
+	// forgotten are deleted topics that were cleared; by the controller's loop.
+	forgotten map[record.TopicID]bool
+
+	// leads carries the ids whose leadership changed to the controller's loop.
+	leads leadQueue
+
+	mu   sync.RWMutex
+	byID map[record.PartitionID]*hosted
+}
+
+// Partition implements kafka.Partitions.
+func (ps *partitions) Partition(id record.PartitionID) (kafka.Partition, error) {
+	h, err := ps.get(id)
+	if err != nil {
+		return nil, err
+	}
+	return h.Partition, nil
+}
+
+func (ps *partitions) get(id record.PartitionID) (*hosted, error) {
+	ps.mu.RLock()
+	defer ps.mu.RUnlock()
+	h := ps.byID[id]
+	if h == nil {
+		return nil, fmt.Errorf("%w: %s", logio.ErrUnknownPartition, id)
+	}
+	return h, nil
+}
+
+// all gives the hosted partitions in order of their ids.
+func (ps *partitions) all() []*hosted {
+	ps.mu.RLock()
+	defer ps.mu.RUnlock()
+	list := make([]*hosted, 0, len(ps.byID))
+	for _, h := range ps.byID {
+		list = append(list, h)
+	}
+	slices.SortFunc(list, func(a, b *hosted) int { return a.ID().Compare(b.ID()) })
+	return list
+}
+
+// sync makes what is open equal to what the view says this node holds. An
+// error on one partition does not keep the others from opening.
+func (ps *partitions) sync(v *cluster.View) error {
+	var errs []error
+	for _, t := range v.Topics() {
+		if ps.foreign(t) {
+			continue
+		}
+		for n := range t.Partitions {
+			if err := ps.open(t, int32(n)); err != nil {
+				errs = append(errs, err)
+			}
+		}
+	}
+	for _, h := range ps.all() {
+		if v.Topic(h.ID().Topic) == nil {
+			errs = append(errs, ps.remove(h))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// foreign reports whether the topic is another cluster's, followed by the
+// read replica and not by a Raft group here.
+func (ps *partitions) foreign(t *cluster.Topic) bool { return ps.settings(t).ReadReplica != "" }
+
+// open starts the partition's replica if this node holds one and it does not
+// run yet, and brings a running one to the topic's newest settings.
+func (ps *partitions) open(t *cluster.Topic, number int32) error {
+	id := record.PartitionID{Topic: t.ID, Partition: number}
+	ps.mu.RLock()
+	h := ps.byID[id]
+	ps.mu.RUnlock()
+	if h != nil {
+		if h.topic.ConfigVersion != t.ConfigVersion {
+			h.Configure(ps.settings(t))
+		}
+		ps.mu.Lock()
+		h.topic = t
+		ps.mu.Unlock()
+		return nil
+	}
+	for _, r := range t.Partitions[number].Replicas {
+		if r.Node == ps.node {
+			return ps.start(t, id, r.ID)
+		}
+	}
+	return nil
+}
+
+func (ps *partitions) start(t *cluster.Topic, id record.PartitionID, replica uint64) error {
+	h := &hosted{topic: t, number: id.Partition}
+	who := ps.identity
+	who.Partition = id
+	cfg := partition.Config{
+		ID: id, Topic: t.Name, Identity: who, Host: partition.OnHost(ps.host),
+		FS: ps.fs, Dir: fmt.Sprintf("%s/%s-%d~%s", partitionsDir, t.Name, id.Partition, id.Topic),
+		Cache: ps.files, Settings: ps.settings(t), Budget: ps.budget, Now: time.Now, Log: ps.log,
+		Restored: ps.restored.partition(id),
+	}
+	if g, ok := ps.host.Recovered(id); ok {
+		cfg.Mark = &g.Mark
+	}
+	if ps.tier != nil && cfg.Settings.Tiered {
+		h.remote = ps.tier.remote(t, id)
+		cfg.Remote, cfg.Fenced = h.remote, ps.tier.fenced
+	}
+	p, err := partition.Open(cfg)
+	if err != nil {
+		return fmt.Errorf("open partition %s-%d: %w", t.Name, id.Partition, err)
+	}
+	h.Partition = p
+	ps.mu.Lock()
+	ps.byID[id] = h
+	ps.mu.Unlock()
+	group := multiraft.GroupConfig{ID: id, Replica: replica, Mark: p.StartMark(),
+		StateMachine: watched{p.StateMachine(), id, &ps.leads}}
+	if cfg.Restored != nil {
+		group.FloorTerm = cfg.Restored.FloorTerm
+	}
+	if err := ps.host.Start(group); err != nil {
+		ps.mu.Lock()
+		delete(ps.byID, id)
+		ps.mu.Unlock()
+		return fmt.Errorf("start partition %s-%d: %w", t.Name, id.Partition, errors.Join(err, p.Close()))
+	}
+	if h.remote != nil {
+		ps.tier.host(h)
+	}
+	return nil
+}
+
+// remove stops a deleted topic's replica and deletes its files; what is in the
+// bucket goes after the grace period.
+func (ps *partitions) remove(h *hosted) error {
+	ps.mu.Lock()
+	delete(ps.byID, h.ID())
+	ps.mu.Unlock()
+	if h.remote != nil {
+		ps.tier.drop(h.ID())
+	}
+	if err := ps.host.Remove(h.ID()); err != nil && !errors.Is(err, multiraft.ErrStopped) {
+		return fmt.Errorf("stop partition %s: %w", h.Name(), err)
+	}
+	if err := h.Remove(); err != nil {
+		return fmt.Errorf("remove partition %s: %w", h.Name(), err)
+	}
+	return nil
+}
+
+// close closes every partition; their groups have stopped.
+func (ps *partitions) close() error {
+	var errs []error
+	for _, h := range ps.all() {
+		errs = append(errs, h.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// watched tells the controller's loop when a replica's leadership changes.
+type watched struct {
+	multiraft.StateMachine
+	id    record.PartitionID
+	leads *leadQueue
+}
+
+// Lead implements multiraft.StateMachine.
+func (w watched) Lead(l multiraft.Leadership) {
+	w.StateMachine.Lead(l)
+	w.leads.add(w.id, l)
+}
+
+// Stopped implements multiraft.StateMachine.
+func (w watched) Stopped(err error) {
+	w.StateMachine.Stopped(err)
+	w.leads.add(w.id, multiraft.Leadership{Leader: cluster.NoLeader})
+}
+
+// leadQueue holds the newest leadership of each partition whose leadership
+// changed; it is as large as the number of partitions at the most.
+type leadQueue struct {
+	wake chan struct{}
+
+	mu      sync.Mutex
+	changed map[record.PartitionID]multiraft.Leadership
+}
+
+func (q *leadQueue) add(id record.PartitionID, l multiraft.Leadership) {
+	q.mu.Lock()
+	q.changed[id] = l
+	q.mu.Unlock()
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take empties the queue.
+func (q *leadQueue) take() map[record.PartitionID]multiraft.Leadership {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	taken := q.changed
+	q.changed = map[record.PartitionID]multiraft.Leadership{}
+	return taken
+}
+
+// waitLeaders blocks until each of a topic's partitions has a leader in the
+// view, or the context ends: a client that was told "created" may produce.
+func waitLeaders(ctx context.Context, c *cluster.Controller, id record.TopicID) error {
+	_, err := c.WaitView(ctx, func(v *cluster.View) bool {
+		t := v.Topic(id)
+		return t == nil || !slices.ContainsFunc(t.Partitions, func(p cluster.Partition) bool { return p.Leader == cluster.NoLeader })
+	})
+	return err
+}

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"tidewater/broker"
+	"tidewater/internal/devenv/s3"
+)
+
+const devSecret = "tidewater" // of both development keys; the store listens on loopback
+
+func devCommand() *cobra.Command {
+	cfg := broker.Default()
+	cfg.DataDir = "tidewater-data"
+	cfg.AutoCreateTopics = true
+	cfg.BucketAccessKey, cfg.BucketSecretKey = devSecret, devSecret
+	var s3Addr, file string
+	c := &cobra.Command{
+		Use:   "dev",
+		Short: "Run a broker, a bucket and a catalog on this machine, for development",
+		Long: `Run everything a developer needs in one process, on loopback: a broker for any Kafka
+client, an S3 store with a bucket, and an Iceberg REST catalog. Topics are created at
+their first use. Data is kept in --data-dir; Ctrl-C ends it cleanly, and kill -9 loses
+nothing that was acked.`,
+		Example: `  tidewater dev
+  tidewater dev --data-dir /tmp/tw --kafka-addr 127.0.0.1:19092
+  tidewater dev --bucket 's3://tidewater?endpoint=http://127.0.0.1:9000&region=us-east-1'`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := fillConfig(c, file); err != nil {
+				return err
+			}
+			return runDev(c, cfg, s3Addr)
+		},
+	}
+	brokerFlags(c.Flags(), &cfg)
+	c.Flags().StringVar(&s3Addr, "s3-addr", "127.0.0.1:9000", "where the development store listens; unused with --bucket")
+	c.Flags().StringVar(&file, "config", "", "configuration file; "+configFile+" if there is one")
+	return c
+}
+
+func runDev(c *cobra.Command, cfg broker.Config, s3Addr string) error {
+	begin := time.Now()
+	nodeDir := cfg.DataDir
+	if cfg.Bucket == "" {
+		store, err := s3.Open(s3.Config{Dir: filepath.Join(cfg.DataDir, "bucket"), Addr: s3Addr, AccessKey: cfg.BucketAccessKey, SecretKey: cfg.BucketSecretKey})
+		if err != nil {
+			return fmt.Errorf("%w (choose another port with --s3-addr)", err)
+		}
+		defer store.Close()
+		cfg.Bucket = fmt.Sprintf("s3://%s?endpoint=http://%s&region=%s", s3.Bucket, store.Addr(), s3.Region)
+		nodeDir = filepath.Join(cfg.DataDir, "node")
+	}
+	cfg.DataDir = nodeDir
+	return serve(c, cfg, func(w io.Writer, b *broker.Broker) { devBanner(w, b, cfg, time.Since(begin)) })
+}
+
+// serve runs a broker until it is told to end, or cannot go on.
+func serve(c *cobra.Command, cfg broker.Config, banner func(io.Writer, *broker.Broker)) error {
+	b, err := broker.Open(c.Context(), cfg, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	if err != nil {
+		return err
+	}
+	banner(c.OutOrStdout(), b)
+	select {
+	case <-c.Context().Done():
+		fmt.Fprintln(c.ErrOrStderr(), "closing")
+	case <-b.Done():
+		err = b.Err()
+	}
+	return errors.Join(err, ignoreCanceled(b.Close()))
+}
+
+func ignoreCanceled(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+func devBanner(w io.Writer, b *broker.Broker, cfg broker.Config, took time.Duration) {
+	fmt.Fprintf(w, `tidewater is ready after %d ms, cluster %s
+  Kafka     %s
+  catalog   http://%s
+  bucket    %s
+  admin     http://%s/metrics
+  data      %s (direct I/O: %v)
+
+  tidewater topic create orders --tiered --config tidewater.iceberg.mode=key_value -b %[3]s
+  kcat -b %[3]s -t orders -P            # or any Kafka client
+  tidewater consume orders --from earliest -b %[3]s
+
+  DuckDB    ATTACH '' AS tidewater (TYPE iceberg, ENDPOINT 'http://%[4]s', AUTHORIZATION_TYPE 'none');
+            SELECT * FROM tidewater.topics.orders;
+  PyIceberg load_catalog("tidewater", type="rest", uri="http://%[4]s").load_table("topics.orders").scan().to_arrow()
+
+`, took.Milliseconds(), b.ClusterID(), b.KafkaAddr(), b.CatalogAddr(), cfg.Bucket, b.AdminAddr(), cfg.DataDir, b.DirectIO())
+}
+
+func brokerCommand() *cobra.Command {
+	cfg := broker.Default()
+	var file string
+	c := &cobra.Command{
+		Use:   "broker",
+		Short: "Run a broker by a configuration file, flags and TIDEWATER_ variables",
+		Example: `  tidewater broker --config /etc/tidewater.yaml
+  TIDEWATER_BUCKET_SECRET_KEY=… tidewater broker --data-dir /var/lib/tidewater --bucket s3://logs?region=eu-west-1`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := fillConfig(c, file); err != nil {
+				return err
+			}
+			return serve(c, cfg, func(w io.Writer, b *broker.Broker) {
+				fmt.Fprintf(w, "tidewater broker %d of cluster %s is ready: Kafka on %s\n", cfg.NodeID, b.ClusterID(), b.KafkaAddr())
+			})
+		},
+	}
+	brokerFlags(c.Flags(), &cfg)
+	c.Flags().StringVar(&file, "config", "", "configuration file; "+configFile+" if there is one")
+	return c
+}
