@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"tidewater/broker/cluster"
+	"tidewater/broker/group"
 )
 
 // Defaults of Config, with the reason for each.
@@ -84,9 +85,9 @@ type Config struct {
 	FetchSessionsMax, FetchSessionPartitionsMax int
 	// AutoCreateTopics is auto.create.topics.enable; nil is off.
 	AutoCreateTopics func() bool
-	// OffsetsTopic is how __consumer_offsets is created when first needed; its
-	// Name is ignored. Partitions 0 means 50, Kafka's
-	// offsets.topic.num.partitions.
+	// OffsetsTopic is how __consumer_offsets is created when first needed. Its
+	// Name is ignored; what is left zero is group.PartitionsDefault partitions,
+	// the cluster's replication factor, and compaction.
 	OffsetsTopic cluster.TopicSpec
 	// BrokerConfigs are the broker's own properties for DescribeConfigs; nil
 	// shows the dynamic ones only.
@@ -124,7 +125,11 @@ func (c *Config) Validate() error {
 func (c Config) withDefaults() Config {
 	setDefault(&c.Addr, "127.0.0.1:9092")
 	setDefault(&c.ListenerName, "kafka")
-	setDefault(&c.OffsetsTopic.Partitions, 50)
+	setDefault(&c.OffsetsTopic.Partitions, group.PartitionsDefault)
+	setDefault(&c.OffsetsTopic.ReplicationFactor, -1)
+	if c.OffsetsTopic.Configs == nil {
+		c.OffsetsTopic.Configs = map[string]string{"cleanup.policy": "compact"}
+	}
 	if c.AutoCreateTopics == nil {
 		c.AutoCreateTopics = func() bool { return false }
 	}

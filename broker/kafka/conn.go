@@ -71,7 +71,7 @@ func (c *conn) cut() { c.nc.Close() }
 // answered with what there is.
 func (c *conn) serve() {
 	defer c.s.forget(c)
-	live, end := context.WithCancel(context.Background())
+	live, end := context.WithCancel(c.s.cutting)
 	defer end()
 	patience, hurry := context.WithCancel(live)
 	defer hurry()

@@ -88,7 +88,7 @@ func (c *fakeCluster) CreateTopic(_ context.Context, s cluster.TopicSpec, valida
 	if s.ReplicationFactor > 1 {
 		return nil, fmt.Errorf("%w: %d replicas, 1 broker", cluster.ErrInvalidReplicationFactor, s.ReplicationFactor)
 	}
-	if s.Partitions == 0 && s.Assignment == nil || s.Partitions < -1 {
+	if s.Partitions == 0 && s.Assignment == nil || s.Partitions < -1 || s.Partitions > 1000 {
 		return nil, fmt.Errorf("%w: %d", cluster.ErrInvalidPartitions, s.Partitions)
 	}
 	props, faults := topicconfig.Normalize(s.Configs)
@@ -129,7 +129,7 @@ func (c *fakeCluster) CreatePartitions(_ context.Context, id record.TopicID, cou
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	old := c.topics[id]
-	if int(count) <= len(old.Partitions) {
+	if int(count) <= len(old.Partitions) || count > 1000 {
 		return nil, fmt.Errorf("%w: topic has %d partitions, %d are not more", cluster.ErrInvalidPartitions, len(old.Partitions), count)
 	}
 	t := *old

@@ -38,6 +38,10 @@ func (g *fakeGroups) Do(ctx context.Context, cl group.Client, req kmsg.Request) 
 	switch m := req.(type) {
 	case *kmsg.JoinGroupRequest:
 		r := resp.(*kmsg.JoinGroupResponse)
+		if len(m.Protocols) == 0 {
+			r.ErrorCode = kerr.InconsistentGroupProtocol.Code
+			break
+		}
 		r.Generation, r.LeaderID, r.MemberID = 1, "m", "m"
 		r.ProtocolType, r.Protocol = &m.ProtocolType, &m.Protocols[0].Name
 		member := kmsg.NewJoinGroupResponseMember()

@@ -30,6 +30,8 @@ type Server struct {
 
 	draining context.Context // ended by Close: no new request is read
 	drain    context.CancelFunc
+	cutting  context.Context // ended by a Close whose time is up: nothing is waited for
+	cut      context.CancelFunc
 	loops    sync.WaitGroup // the accept loop and two per connection
 
 	mu    sync.Mutex
@@ -68,6 +70,7 @@ func newServer(cfg Config) *Server {
 	}
 	s.apis = s.apiTable()
 	s.draining, s.drain = context.WithCancel(context.Background())
+	s.cutting, s.cut = context.WithCancel(context.Background())
 	return s
 }
 
@@ -93,7 +96,9 @@ func (s *Server) Close(ctx context.Context) error {
 	return err
 }
 
+// cutAll ends every connection and what it waits for.
 func (s *Server) cutAll() {
+	s.cut()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.conns {

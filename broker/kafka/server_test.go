@@ -47,7 +47,12 @@ func (l *lockedBuffer) String() string {
 // open starts a server with fakes; change may be nil.
 func open(t testing.TB, change func(*Config)) *world {
 	t.Helper()
-	w := &world{cluster: newFakeCluster(), groups: &fakeGroups{}, logged: &lockedBuffer{}}
+	return openOver(t, newFakeCluster(), change)
+}
+
+func openOver(t testing.TB, c *fakeCluster, change func(*Config)) *world {
+	t.Helper()
+	w := &world{cluster: c, groups: &fakeGroups{}, logged: &lockedBuffer{}}
 	cfg := w.config()
 	if change != nil {
 		change(&cfg)
