@@ -24,6 +24,7 @@ func (s *Server) CommitTable(ctx context.Context, ident catalog.Ident, requireme
 	if err != nil {
 		return nil, "", fmt.Errorf("commit table %s: %w", ident, err)
 	}
+	s.dropOldMetadata(ctx, e)
 	return e.metadata, e.record.Metadata, nil
 }
 
@@ -39,9 +40,7 @@ func (s *Server) commit(ctx context.Context, c tableChange) (*entry, error) {
 		}
 		e, err := s.publish(ctx, c.Ident, old.record, next)
 		if err == nil {
-			if old.metadata != nil {
-				s.dropOldMetadata(ctx, old.metadata, next)
-			}
+			e.before = old.metadata
 			return e, nil
 		}
 		if !errors.Is(err, catalog.ErrConflict) {

@@ -309,18 +309,19 @@ func (s *Server) registerTable(ctx context.Context, ident catalog.Ident, uri str
 	return e, s.point(ctx, ident, e)
 }
 
-// dropped deletes metadata files that a commit pushed out of the log, when the
-// table asks for it.
-func (s *Server) dropOldMetadata(ctx context.Context, before, after table.Metadata) {
-	if on, err := strconv.ParseBool(after.Properties()[deleteAfterCommit]); err != nil || !on {
+// dropOldMetadata deletes metadata files that a commit pushed out of the log,
+// when the table asks for it. Clients over HTTP do that themselves after their
+// commit, so only callers in this process have it done for them.
+func (s *Server) dropOldMetadata(ctx context.Context, e *entry) {
+	if on, err := strconv.ParseBool(e.metadata.Properties()[deleteAfterCommit]); err != nil || !on || e.before == nil {
 		return
 	}
 	kept := map[string]bool{}
-	for f := range after.PreviousFiles() {
+	for f := range e.metadata.PreviousFiles() {
 		kept[f.MetadataFile] = true
 	}
 	var old []string
-	for f := range before.PreviousFiles() {
+	for f := range e.before.PreviousFiles() {
 		if key, err := s.cfg.key(f.MetadataFile); err == nil && !kept[f.MetadataFile] {
 			old = append(old, key)
 		}

@@ -21,6 +21,8 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
 	"tidewater/internal/disk"
+	"tidewater/internal/objstore"
+	"tidewater/internal/objstore/objstoretest"
 )
 
 func open(t *testing.T, dir string) *Store {
@@ -305,6 +307,19 @@ func TestMultipart(t *testing.T) {
 	if err := core.AbortMultipartUpload(t.Context(), Bucket, "half", id); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// The suite every bucket passes, through the client the brokers use.
+func TestConformance(t *testing.T) {
+	s := open(t, t.TempDir())
+	objstoretest.Run(t, func(t *testing.T) objstore.Store {
+		store, err := objstore.OpenS3(objstore.Config{Endpoint: s.Endpoint(), Bucket: Bucket, AccessKey: s.AccessKey(), SecretKey: s.SecretKey()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = store.Close() })
+		return store
+	})
 }
 
 // The read-only credential gets, heads and lists, and is denied every call
