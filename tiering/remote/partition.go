@@ -282,8 +282,8 @@ func chunkKey(e *manifest.Entry, x *index, c int) string {
 	return fmt.Sprintf("%s@%d", e.Key, e.Position+from)
 }
 
-// Scan calls fn for every batch of [from, to), whole batches, in order. A batch
-// that begins before from is left out.
+// Scan calls fn for every batch from the one that holds from up to those that
+// begin before to, whole batches, in order.
 func (p *Partition) Scan(ctx context.Context, from, to record.Offset, fn func(record.Batch) error) error {
 	for at := from; at < to; {
 		res, err := p.Read(ctx, logio.ReadRequest{Offset: at, BytesMax: int(p.cfg.ChunkBytes), MinOne: true})
@@ -295,10 +295,6 @@ func (p *Partition) Scan(ctx context.Context, from, to record.Offset, fn func(re
 		}
 		for _, raw := range res.Batches {
 			b := record.Batch(raw)
-			if b.BaseOffset() < from {
-				at = b.NextOffset()
-				continue
-			}
 			if b.BaseOffset() >= to {
 				return nil
 			}
