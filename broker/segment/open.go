@@ -201,11 +201,17 @@ func readAll(f disk.File, pos, n int64) ([]byte, error) {
 
 // readFileSum checks a segment's header block and gives its checksum.
 func (l *Log) readFileSum(f disk.File, in Info) (uint32, error) {
-	name := l.Path(in)
 	b, err := readAll(f, 0, headerBytes)
 	if err != nil {
-		return 0, fmt.Errorf("read segment %s: %w", name, err)
+		return 0, fmt.Errorf("read segment %s: %w", l.Path(in), err)
 	}
+	return l.checkHeader(b, in)
+}
+
+// checkHeader checks that a header block is this segment's and gives its
+// checksum.
+func (l *Log) checkHeader(b []byte, in Info) (uint32, error) {
+	name := l.Path(in)
 	h, err := decodeHeader(b, segmentMagic)
 	if err == nil {
 		err = checkIdentity(h.identity, l.cfg.Identity)

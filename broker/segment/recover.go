@@ -26,9 +26,11 @@ func (l *Log) recover(name string, whole bool) (*part, error) {
 		return nil, fmt.Errorf("%w: %s: not the name of a segment", ErrCorrupt, full)
 	}
 	p := &part{info: Info{Name: name, Base: base, Next: base, First: first, MaxTimestamp: -1, MinTimestamp: -1}, maxSoFar: -1}
-	head, err := readAll(h.file, 0, headerBytes)
-	if err != nil {
-		return nil, fmt.Errorf("read segment %s: %w", full, err)
+	// One read takes the header and the first chunks: most logs are small.
+	s := &scan{walker: walker{file: h.file, name: full, size: alignDown(size), ahead: scanWindowBytes, reuse: true, pos: headerBytes, next: base}, part: p}
+	head, err := s.view(0, headerBytes)
+	if err != nil && !errors.Is(err, ErrCorrupt) {
+		return nil, err
 	}
 	if _, bad := decodeHeader(head, segmentMagic); errors.Is(bad, ErrCorrupt) {
 		bad = fmt.Errorf("segment %s: %w", full, bad)
@@ -37,10 +39,10 @@ func (l *Log) recover(name string, whole bool) (*part, error) {
 		}
 		return nil, l.dropTorn(h, full, size, bad)
 	}
-	if p.fileSum, err = l.readFileSum(h.file, p.info); err != nil {
+	if p.fileSum, err = l.checkHeader(head, p.info); err != nil {
 		return nil, err
 	}
-	s := &scan{walker: walker{file: h.file, name: full, size: alignDown(size), fileSum: p.fileSum, ahead: headerBytes, reuse: true, pos: headerBytes, next: base}, part: p}
+	s.fileSum = p.fileSum
 	bad, err := s.chunks()
 	if err != nil {
 		return nil, err
