@@ -54,9 +54,15 @@ func scenario(w *world) (steps []func(), rows, dead [][]string) {
 
 // A crash before or after any call to store or catalog, in any round: the next
 // committer ends with the table equal to the log.
-func TestCrashAtEveryCall(t *testing.T) {
+func TestCrashAtEveryCall(t *testing.T) { crashEverywhere(t, false) }
+
+// The same with our own catalog: calls to the store inside it count too.
+func TestCrashAtEveryCallWithOwnCatalog(t *testing.T) { crashEverywhere(t, true) }
+
+func crashEverywhere(t *testing.T, real bool) {
 	for n := 1; ; n++ {
 		w := newWorld(t, 2, true)
+		w.real = real
 		calls := 0
 		hook := func() {
 			if calls++; calls == n {
@@ -140,6 +146,7 @@ func TestStoreFaults(t *testing.T) {
 	for _, lost := range []bool{false, true} {
 		for n := 1; ; n++ {
 			w := newWorld(t, 2, true)
+			w.real = true
 			calls := 0
 			w.store.Rule = func(objstore.Call) objstore.Effect {
 				if calls++; calls != n {

@@ -2,13 +2,17 @@ package commit
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"tidewater/catalog"
+	"tidewater/catalog/server"
 	"tidewater/iceberg/icebergtest"
 	"tidewater/iceberg/scan"
 	"tidewater/iceberg/schema"
@@ -29,10 +33,12 @@ type world struct {
 	mem     *objstore.Mem
 	store   *objstore.Fault
 	catalog *icebergtest.Catalog
-	parts   []*icebergtest.Partition
-	bucket  map[int32]record.Offset // nil: everything is in the bucket
-	owner   Owner
-	topic   Topic
+	// real uses our own catalog over the store in place of catalog.
+	real   bool
+	parts  []*icebergtest.Partition
+	bucket map[int32]record.Offset // nil: everything is in the bucket
+	owner  Owner
+	topic  Topic
 }
 
 func newWorld(t *testing.T, partitions int, json bool) *world {
@@ -59,9 +65,26 @@ func ident() catalog.Ident {
 	return catalog.Ident{Namespace: catalog.Namespace{"topics"}, Name: "flights"}
 }
 
+// tables is a catalog as a process that just started has it.
+func (w *world) tables() catalog.Catalog {
+	if !w.real {
+		return w.catalog
+	}
+	s, err := server.New(server.Config{Store: w.store, Root: "s3://lake", ClusterID: "c", Now: func() time.Time { return w.clock },
+		UUID: func() (u uuid.UUID) {
+			w.random++
+			binary.BigEndian.PutUint64(u[:], w.random)
+			return u
+		}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return s
+}
+
 func (w *world) config() Config {
 	return Config{
-		Catalog: w.catalog, FS: w.fs(), Ident: ident(), Owner: w.owner, Topic: w.topic,
+		Catalog: w.tables(), FS: w.fs(), Ident: ident(), Owner: w.owner, Topic: w.topic,
 		Sources: func() []translate.Source {
 			var out []translate.Source
 			for _, p := range w.parts {
@@ -111,7 +134,7 @@ func (w *world) drain(c *Committer) {
 // rows gives partition/offset of every row of a table, sorted, doubles kept.
 func (w *world) rows(id catalog.Ident) []string {
 	w.t.Helper()
-	t, err := scan.Open(context.Background(), w.catalog, w.fs(), id)
+	t, err := scan.Open(context.Background(), w.tables(), w.fs(), id)
 	if err != nil {
 		w.t.Fatal(err)
 	}

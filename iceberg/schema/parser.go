@@ -9,6 +9,9 @@ import (
 // nestingMax bounds how deep a JSON value may nest; deeper ones do not fit.
 const nestingMax = 256
 
+// pathBytesMax bounds the path in a reason: names come from the value.
+const pathBytesMax = 256
+
 // parser walks one JSON text into the leaves. A walk that fails leaves the
 // problem and the path to it behind; the builder takes the row back.
 type parser struct {
@@ -49,14 +52,17 @@ func (p *parser) reason() string {
 		return p.problem
 	}
 	var s strings.Builder
-	s.WriteString("field ")
 	for i := len(p.path) - 1; i >= 0; i-- {
-		if name := p.path[i]; i < len(p.path)-1 && name[0] != '[' {
+		if i < len(p.path)-1 && !strings.HasPrefix(p.path[i], "[") {
 			s.WriteString(".")
 		}
 		s.WriteString(p.path[i])
 	}
-	return s.String() + ": " + p.problem
+	path := s.String()
+	if len(path) > pathBytesMax {
+		path = strings.ToValidUTF8(path[:pathBytesMax], "") + "…"
+	}
+	return "field " + path + ": " + p.problem
 }
 
 func (p *parser) fail(format string, args ...any) bool {
