@@ -44,7 +44,8 @@ type Config struct {
 	Mark *journal.Mark
 	// Restored is where a partition made from a bucket begins; used when Mark is nil.
 	Restored *Restored
-	// Remote reads what is in the bucket only; nil for a topic without tiering.
+	// Remote reads what is in the bucket only; nil for a topic without tiering
+	// (SetRemote changes it).
 	Remote   Remote
 	Settings topicconfig.Settings
 	// Budget is shared by all partitions of the broker.

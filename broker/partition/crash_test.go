@@ -83,9 +83,36 @@ func crashRun(t *testing.T, seed uint64, at int, kill bool) int {
 		w.write(false)
 	}
 	w.crash(rng)
+	w.crashInOpen(rng)
 	w.open()
 	a.check(w, fmt.Sprintf("crash at call %d", at))
 	return calls
+}
+
+// crashInOpen begins to open and cuts the power again at one of the first
+// changing calls.
+func (w *world) crashInOpen(rng *rand.Rand) {
+	left := rng.IntN(8)
+	faulty := disk.NewFault(w.mem)
+	faulty.Before(func(c disk.Call) {
+		if c.Changes() {
+			if left == 0 {
+				panic(powerCut{})
+			}
+			left--
+		}
+	})
+	w.fs = faulty
+	func() {
+		defer func() {
+			if r := recover(); r != nil && r != (powerCut{}) {
+				panic(r)
+			}
+		}()
+		w.open()
+		w.write(true)
+	}()
+	w.crash(rng)
 }
 
 func (a *acked) play(w *world) {
@@ -106,10 +133,10 @@ func (a *acked) play(w *world) {
 		a.batches[r.BaseOffset] = stamped
 		w.now = w.now.Add(time.Second)
 		if i%5 == 4 {
-			w.write(i%10 == 9)
+			w.write(i%10 == 9 || i < 25)
 		}
 		if i == 25 {
-			start, err := w.p.Trim(ctx, 20)
+			start, err := w.p.Trim(ctx, 44)
 			if err != nil {
 				w.t.Fatal(err)
 			}

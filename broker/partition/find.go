@@ -55,8 +55,8 @@ func (p *Partition) known(o record.Offset, epoch record.LeaderEpoch) logio.Found
 
 // findTime finds the first record in [log start, end) not older than ts.
 func (p *Partition) findTime(ctx context.Context, ts int64, o *logio.Offsets, end record.Offset) (logio.FoundOffset, error) {
-	if p.cfg.Remote != nil && o.LogStart < o.LocalLogStart {
-		f, err := p.cfg.Remote.Find(ctx, ts)
+	if remote := p.bucket(); remote != nil && o.LogStart < o.LocalLogStart {
+		f, err := remote.Find(ctx, ts)
 		if err != nil {
 			return f, fmt.Errorf("%w: find time %d in the bucket of %s: %w", logio.ErrStorage, ts, p.Name(), err)
 		}

@@ -17,7 +17,7 @@ func Open(cfg Config) (*Partition, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	p := &Partition{cfg: cfg, settings: cfg.Settings}
+	p := &Partition{cfg: cfg, settings: cfg.Settings, remote: cfg.Remote}
 	if err := p.open(); err != nil {
 		return nil, fmt.Errorf("open partition %s: %w", p.Name(), err)
 	}

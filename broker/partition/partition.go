@@ -21,6 +21,7 @@ type Partition struct {
 
 	mu       sync.Mutex // guards what follows
 	settings topicconfig.Settings
+	remote   Remote
 	lead     multiraft.Leadership
 	stopped  error // the replica stopped; reads of what is committed go on
 	closed   bool
@@ -101,6 +102,21 @@ func (p *Partition) Configure(s topicconfig.Settings) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.settings = s
+}
+
+// SetRemote gives the partition its bucket, or takes it away with nil, when
+// tiering is switched on or off.
+func (p *Partition) SetRemote(r Remote) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.remote = r
+}
+
+// bucket is what reads the archived part, nil without tiering.
+func (p *Partition) bucket() Remote {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.remote
 }
 
 // Leadership is what the group last told.
@@ -199,12 +215,17 @@ func (p *Partition) forget(next record.Offset) {
 }
 
 // Close lets go of files and memory. The group must have been stopped first;
-// reads under way end well or with an error.
+// reads under way end well or with an error. While a WriteSegments or Retain
+// runs it does nothing and answers ErrBusy.
 func (p *Partition) Close() error {
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
 		return nil
+	}
+	if p.working {
+		p.mu.Unlock()
+		return fmt.Errorf("%w: %s: its segments are being written", logio.ErrBusy, p.Name())
 	}
 	p.closed = true
 	pending := p.tail.pendingBytes

@@ -125,10 +125,11 @@ func (p *Partition) trimmedPast(o record.Offset) bool {
 
 // gatherRemote reads from the bucket what this disk does not hold.
 func (p *Partition) gatherRemote(ctx context.Context, g *gathering) error {
-	if p.cfg.Remote == nil {
+	remote := p.bucket()
+	if remote == nil {
 		return fmt.Errorf("%w: offset %d is not on this disk, and the topic has no bucket", logio.ErrOffsetOutOfRange, g.at)
 	}
-	res, err := p.cfg.Remote.Read(ctx, logio.ReadRequest{Offset: g.at, BytesMax: g.left, MinOne: g.one(), CurrentEpoch: -1})
+	res, err := remote.Read(ctx, logio.ReadRequest{Offset: g.at, BytesMax: g.left, MinOne: g.one(), CurrentEpoch: -1})
 	if err != nil {
 		return err
 	}

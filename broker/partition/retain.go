@@ -81,12 +81,12 @@ func (p *Partition) retentionTarget(ctx context.Context, s *topicconfig.Settings
 	local := sizes(infos)
 	local.bytes += waiting
 	target := o.LogStart
-	if p.cfg.Remote != nil && o.LogStart < o.Archived {
+	if remote := p.bucket(); remote != nil && o.LogStart < o.Archived {
 		room := int64(-1)
 		if s.RetentionBytes >= 0 {
 			room = max(s.RetentionBytes-local.above(o.Archived)-waiting, 0)
 		}
-		keep, err := p.cfg.Remote.Keep(ctx, olderThan, room)
+		keep, err := remote.Keep(ctx, olderThan, room)
 		if err != nil {
 			return 0, fmt.Errorf("%w: ask the bucket for retention: %w", logio.ErrStorage, err)
 		}
@@ -161,12 +161,10 @@ func (p *Partition) trimLocal(s *topicconfig.Settings) error {
 	infos := p.segmentInfos()
 	p.mu.Lock()
 	o := p.offsets()
-	// A mark must not name what is only in segments that are gone, so only
-	// what the group was told is in segments goes.
-	stable := p.stable.next
+	stable := p.stable.next // what came later is not written yet
 	p.mu.Unlock()
 	target := o.LogStart
-	if s.Tiered && p.cfg.Remote != nil {
+	if s.Tiered && p.bucket() != nil {
 		olderThan := int64(-1)
 		if s.LocalRetention >= 0 {
 			olderThan = p.nowMs() - s.LocalRetention.Milliseconds()

@@ -122,10 +122,6 @@ func (p *Partition) advance(chunk []tailEntry) {
 	}
 	s.producers.txns.commit(s.next)
 	s.producers.txns.forgetBefore(s.logStart)
-	if p.closed {
-		p.mu.Unlock()
-		return
-	}
 	bytes, next := p.tail.setWritten(len(chunk)), s.next
 	p.mu.Unlock()
 	p.cfg.Budget.written(p, next, bytes)
