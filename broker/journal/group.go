@@ -124,6 +124,11 @@ func (g *group) standsIn(use uint64) bool {
 	return g.hardUse == use || g.confUse == use || g.markUse == use
 }
 
+// stateBytes is what rewriting the group's small state takes.
+func (g *group) stateBytes() int64 {
+	return frameBytes + markHeadBytes + int64(len(g.mark.Data)) + confSize(&g.conf) + hardBytes
+}
+
 // newGroup is a group that nothing is known of.
 func newGroup(id record.PartitionID) *group { return &group{id: id} }
 

@@ -14,7 +14,7 @@ import (
 )
 
 // fileSuffix ends the name of every journal file; before it stands a number
-// in 16 hex digits that is never used twice.
+// in 16 hex digits, above those of all files there are.
 const fileSuffix = ".journal"
 
 // Open replays the journal and makes its tail durable before it returns, so
@@ -33,14 +33,15 @@ func Open(cfg Config) (j *Journal, groups []Group, err error) {
 		}
 	}()
 	bad, err := j.findFiles()
+	defer func() { err = errors.Join(err, closeAll(bad)) }()
 	if err != nil {
 		return j, nil, err
 	}
-	if err := j.clearUnfinished(bad); err != nil {
+	if err := j.checkUnfinished(bad); err != nil {
 		return j, nil, err
 	}
 	if len(j.live) == 0 {
-		return j, nil, j.start()
+		return j, nil, errors.Join(j.removeUnfinished(bad), j.start())
 	}
 	r := replay{journal: j, entries: map[record.PartitionID]*entryLog{}}
 	if err := r.run(); err != nil {
@@ -51,6 +52,9 @@ func Open(cfg Config) (j *Journal, groups []Group, err error) {
 		return j, nil, err
 	}
 	j.dropUnneeded(r.needed)
+	if err := j.removeUnfinished(bad); err != nil {
+		return j, nil, err
+	}
 	return j, groups, j.resume(&r)
 }
 
@@ -73,7 +77,8 @@ func (j *Journal) findFiles() (bad []*file, err error) {
 		j.names = max(j.names, number)
 		f, whole, err := j.openFile(name)
 		if err != nil {
-			return nil, errors.Join(err, closeAll(append(used, bad...)))
+			j.free = append(j.free, used...)
+			return bad, err
 		}
 		switch {
 		case !whole:
@@ -172,27 +177,35 @@ func (j *Journal) chain(used []*file) error {
 	return nil
 }
 
-// clearUnfinished removes files without a whole header: they were being
-// filled. A file that was in use had its header synced before its first
-// record, so a record of the next use behind a bad header is a lost header.
-func (j *Journal) clearUnfinished(bad []*file) error {
+// checkUnfinished looks at files without a whole header. They are being
+// filled; but a file in use had its header synced before its first record, so
+// a record of the next use behind a bad header is a lost header.
+func (j *Journal) checkUnfinished(bad []*file) error {
 	start := int64(0)
 	if n := len(j.live); n > 0 {
 		start = j.live[n-1].start + j.live[n-1].size
 	}
-	for i, f := range bad {
+	for _, f := range bad {
 		f.start = start
 		at, err := strayRecord(f)
-		if err == nil && at > 0 {
-			err = &CorruptError{File: f.name, Position: f.start, Read: "no whole header",
+		if err != nil {
+			return err
+		}
+		if at > 0 {
+			return &CorruptError{File: f.name, Position: f.start, Read: "no whole header",
 				Expected: fmt.Sprintf("the header of the use whose records begin at byte %d", at)}
 		}
-		if err != nil {
-			return errors.Join(err, closeAll(bad[i:]))
-		}
+	}
+	return nil
+}
+
+// removeUnfinished removes files without a header once the replay has shown
+// that nothing of them is missed.
+func (j *Journal) removeUnfinished(bad []*file) error {
+	for _, f := range bad {
 		j.cfg.Log.Info("remove unfinished journal file", "dir", j.cfg.Dir, "file", f.name, "bytes", f.size)
-		if err := j.discard(f); err != nil {
-			return errors.Join(err, closeAll(bad[i+1:]))
+		if err := j.cfg.FS.Remove(path.Join(j.cfg.Dir, f.name)); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -214,6 +227,18 @@ func (j *Journal) start() error {
 	j.buf.off = disk.BlockBytes
 	j.durable = j.position()
 	return j.cfg.FS.SyncDir(j.cfg.Dir)
+}
+
+// createAnySize makes sure of one free file, of whatever size the disk still
+// takes: a full disk should not keep a broker from starting.
+func (j *Journal) createAnySize() error {
+	for size := j.nextFileBytes(); j.spares(0) == 0; size = disk.RoundUp(size / 2) {
+		err := j.create(size)
+		if err != nil && (!errors.Is(err, ErrFull) || size/2 < fileBytesMin) {
+			return err
+		}
+	}
+	return nil
 }
 
 // dropUnneeded moves uses that a note gave up from the chain to the free ones.
@@ -238,10 +263,8 @@ func (j *Journal) resume(r *replay) error {
 	j.durable = j.position()
 	if r.remains {
 		j.cfg.Log.Warn("journal tail was torn", "dir", j.cfg.Dir, "file", tail.name, "byte", r.end-tail.start, "position", r.end)
-		if j.spares(0) == 0 {
-			if err := j.create(j.nextFileBytes()); err != nil {
-				return err
-			}
+		if err := j.createAnySize(); err != nil {
+			return err
 		}
 		if err := j.begin(0, r.end); err != nil {
 			return err

@@ -83,9 +83,23 @@ func (j *Journal) spares(size int64) int {
 	return n
 }
 
-// emptiable reports whether the oldest file holds no entry that is needed.
+// emptiable reports whether the oldest file holds no entry that is needed and
+// whether emptying it is worth the writes. The newest states of all groups
+// must fit in half of the closed files: then one round through the files frees
+// at least half of them. With less, files would be emptied into each other for
+// ever; a new file is made instead.
 func (j *Journal) emptiable() bool {
-	return !j.moving && len(j.live) > 1 && j.live[0].pins == 0
+	if j.moving || len(j.live) < 2 || j.live[0].pins > 0 {
+		return false
+	}
+	room := int64(0)
+	for _, f := range j.live[:len(j.live)-1] {
+		room += f.size
+	}
+	for _, g := range j.groups {
+		room -= 2 * g.stateBytes()
+	}
+	return room >= 0
 }
 
 // replenish adds one free file: the oldest where nothing pins it, else a new
