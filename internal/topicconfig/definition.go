@@ -1,5 +1,7 @@
 package topicconfig
 
+import "slices"
+
 // Type is a property's type, numbered as in Kafka's DescribeConfigs.
 type Type int8
 
@@ -74,7 +76,7 @@ type Synonym struct {
 }
 
 // Definitions lists every property, sorted by name. The slice is the caller's.
-func Definitions() []Definition { return definitions() }
+func Definitions() []Definition { return slices.Clone(definitions()) }
 
 // Lookup finds a property by its name or one of its aliases.
 func Lookup(name string) (Definition, bool) {

@@ -4,6 +4,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"tidewater/internal/record"
@@ -11,14 +12,16 @@ import (
 
 const maxLong = "9223372036854775807"
 
-// definitions is the whole table, sorted by name. It is built on each call:
-// callers are administrative and nothing is shared.
-func definitions() []Definition {
+// definitions is the whole table, sorted by name; shared, so read only.
+func definitions() []Definition { return table() }
+
+// table is made at first use and never changes.
+var table = sync.OnceValue(func() []Definition {
 	all := slices.Concat(cleanupProperties(), compressionProperties(), timeProperties(), sizeProperties(),
 		retentionProperties(), ignoredProperties(), tidewaterProperties())
 	slices.SortFunc(all, func(a, b Definition) int { return strings.Compare(a.Name, b.Name) })
 	return all
-}
+})
 
 func cleanupProperties() []Definition {
 	return []Definition{

@@ -71,12 +71,13 @@ func Normalize(props map[string]string) (map[string]string, []Fault) {
 	var faults []Fault
 	for _, name := range slices.Sorted(maps.Keys(props)) {
 		value := props[name]
-		canonical, ok := Canonical(name)
+		d, ok := Lookup(name)
+		canonical := d.Name
 		if !ok {
 			faults = append(faults, Fault{Name: name, Reason: "unknown topic property"})
 			continue
 		}
-		if other, seen := from[canonical]; seen && out[canonical] != value {
+		if other, seen := from[canonical]; seen && !d.same(out[canonical], value) {
 			faults = append(faults, Fault{Name: name, Value: value, Reason: fmt.Sprintf(
 				"%s and %s are two names of %s and have different values", other, name, canonical)})
 			continue
@@ -84,6 +85,11 @@ func Normalize(props map[string]string) (map[string]string, []Fault) {
 		out[canonical], from[canonical] = value, name
 	}
 	return out, faults
+}
+
+// same reports whether two texts of a property mean the same.
+func (d Definition) same(a, b string) bool {
+	return a == b || d.Type == Bool && boolText(a) == boolText(b)
 }
 
 // resolveLocal replaces Kafka's -2 ("as the whole log") in the local bounds.
