@@ -3,8 +3,6 @@ package s3
 import (
 	"path"
 	"strings"
-
-	"github.com/versity/versitygw/s3err"
 )
 
 const (
@@ -17,16 +15,16 @@ const (
 // signs, so no key leads out of the bucket and none is lost.
 func fileName(key string) (string, error) {
 	if key == "" {
-		return "", s3err.GetAPIError(s3err.ErrNoSuchKey)
+		return "", invalid("InvalidArgument", "The key is empty.")
 	}
 	if len(key) > keyBytesMax {
-		return "", s3err.GetKeyTooLongErr(int64(len(key)), keyBytesMax)
+		return "", keyTooLong()
 	}
 	levels := strings.Split(key, "/")
 	for i, level := range levels {
 		levels[i] = escapeLevel(level)
 		if len(levels[i]) > nameBytesMax {
-			return "", s3err.GetKeyTooLongErr(int64(len(levels[i])), nameBytesMax)
+			return "", keyTooLong()
 		}
 	}
 	return path.Join(levels...), nil
@@ -50,4 +48,8 @@ func levelOf(name string) string {
 		return ""
 	}
 	return strings.NewReplacer("%2E", ".", "%00", "\x00", "%25", "%").Replace(name)
+}
+
+func keyTooLong() error {
+	return invalid("KeyTooLongError", "The key, or a part of it between slashes, is too long.")
 }

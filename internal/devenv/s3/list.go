@@ -1,27 +1,47 @@
 package s3
 
 import (
-	"context"
+	"encoding/xml"
 	"errors"
-	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sort"
+	"strconv"
 	"strings"
-
-	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
-	"github.com/versity/versitygw/s3response"
+	"time"
 )
 
-func pointer[T any](v T) *T { return &v }
+const listKeysMax = 1000
 
-func contentRange(start, length, size int64, ranged bool) *string {
-	if !ranged {
-		return nil
-	}
-	return pointer(fmt.Sprintf("bytes %d-%d/%d", start, start+length-1, size))
+type objectXML struct {
+	Key          string
+	LastModified time.Time
+	ETag         string
+	Size         int64
+	StorageClass string
+}
+
+type prefixXML struct{ Prefix string }
+
+// listXML answers both versions of list; what a version does not have is empty.
+type listXML struct {
+	XMLName               xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListBucketResult"`
+	Name                  string
+	Prefix                string
+	Delimiter             string `xml:",omitempty"`
+	StartAfter            string `xml:",omitempty"`
+	Marker                string `xml:",omitempty"`
+	ContinuationToken     string `xml:",omitempty"`
+	NextContinuationToken string `xml:",omitempty"`
+	NextMarker            string `xml:",omitempty"`
+	EncodingType          string `xml:",omitempty"`
+	KeyCount              int
+	MaxKeys               int
+	IsTruncated           bool
+	Contents              []objectXML
+	CommonPrefixes        []prefixXML
 }
 
 // listing walks a bucket in the order of its keys.
@@ -31,8 +51,8 @@ type listing struct {
 	skip              string // keys that begin with it are not given, unless empty
 	max               int
 
-	objects  []s3response.Object
-	prefixes []types.CommonPrefix
+	objects  []objectXML
+	prefixes []prefixXML
 	last     string // newest key or common prefix given
 	more     bool
 }
@@ -43,8 +63,8 @@ var errEnough = errors.New("page is full")
 // walk lists the directory dir, whose keys all begin with base.
 func (l *listing) walk(dir, base string) error {
 	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // a delete emptied it meanwhile
+	if errors.Is(err, fs.ErrNotExist) || isNotDirectory(err) {
+		return nil // a delete emptied it meanwhile, or there are no such keys
 	}
 	if err != nil {
 		return err
@@ -91,7 +111,7 @@ func (l *listing) visit(key string, e fs.DirEntry, dir string) error {
 	if l.delimiter != "" {
 		if i := strings.Index(key[len(l.prefix):], l.delimiter); i >= 0 {
 			common := key[:len(l.prefix)+i+len(l.delimiter)]
-			l.prefixes = append(l.prefixes, types.CommonPrefix{Prefix: &common})
+			l.prefixes = append(l.prefixes, prefixXML{common})
 			l.last, l.skip = common, common
 			return nil
 		}
@@ -104,14 +124,13 @@ func (l *listing) visit(key string, e fs.DirEntry, dir string) error {
 		return err
 	}
 	l.last = key
-	l.objects = append(l.objects, s3response.Object{
-		Key: &key, ETag: pointer(etagOf(info)), Size: pointer(info.Size()),
-		LastModified: pointer(info.ModTime()), StorageClass: types.ObjectStorageClassStandard})
+	l.objects = append(l.objects, objectXML{key, info.ModTime().UTC().Truncate(time.Second), etagOf(info), info.Size(), "STANDARD"})
 	return nil
 }
 
-func (b *backend) list(bucket *string, l *listing) error {
-	dir, err := b.bucketPath(bucket)
+// list fills the page.
+func (d *directory) list(bucket string, l *listing) error {
+	dir, err := d.bucket(bucket)
 	if err != nil {
 		return err
 	}
@@ -129,9 +148,6 @@ func (b *backend) list(bucket *string, l *listing) error {
 			return nil // a prefix that no key can have matches nothing
 		}
 		dir = filepath.Join(dir, filepath.FromSlash(name))
-		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-			return nil // no directory, no keys
-		}
 	}
 	if err := l.walk(dir, base); err != nil && !errors.Is(err, errEnough) {
 		return err
@@ -139,37 +155,55 @@ func (b *backend) list(bucket *string, l *listing) error {
 	return nil
 }
 
-// ListObjectsV2 gives a page of keys.
-func (b *backend) ListObjectsV2(_ context.Context, in *s3.ListObjectsV2Input) (s3response.ListObjectsV2Result, error) {
-	l := listing{prefix: deref(in.Prefix), delimiter: deref(in.Delimiter), after: deref(in.StartAfter), max: int(deref(in.MaxKeys))}
-	if token := deref(in.ContinuationToken); token != "" {
-		l.after = token
+// listObjects answers a list of either version.
+func (f *front) listObjects(w http.ResponseWriter, r *http.Request, bucket string) error {
+	q := r.URL.Query()
+	limit := listKeysMax
+	if asked := q.Get("max-keys"); asked != "" {
+		n, err := strconv.Atoi(asked)
+		if err != nil || n < 0 {
+			return invalid("InvalidArgument", "max-keys is not a number.")
+		}
+		limit = min(n, listKeysMax)
 	}
-	if err := b.list(in.Bucket, &l); err != nil {
-		return s3response.ListObjectsV2Result{}, err
+	second := q.Get("list-type") == "2"
+	l := listing{prefix: q.Get("prefix"), delimiter: q.Get("delimiter"), after: q.Get("marker"), max: limit}
+	if second {
+		l.after = max(q.Get("start-after"), q.Get("continuation-token"))
 	}
-	result := s3response.ListObjectsV2Result{
-		Name: in.Bucket, Prefix: in.Prefix, Delimiter: in.Delimiter, StartAfter: in.StartAfter,
-		ContinuationToken: in.ContinuationToken, MaxKeys: in.MaxKeys,
-		KeyCount: pointer(int32(len(l.objects) + len(l.prefixes))), IsTruncated: &l.more,
-		Contents: l.objects, CommonPrefixes: l.prefixes}
-	if l.more {
-		result.NextContinuationToken = &l.last
+	if err := f.dir.list(bucket, &l); err != nil {
+		return err
 	}
-	return result, nil
+	out := listXML{Name: bucket, Prefix: l.prefix, Delimiter: l.delimiter, MaxKeys: limit, IsTruncated: l.more,
+		Contents: l.objects, CommonPrefixes: l.prefixes, KeyCount: len(l.objects) + len(l.prefixes)}
+	if second {
+		out.StartAfter, out.ContinuationToken = q.Get("start-after"), q.Get("continuation-token")
+	} else {
+		out.Marker = q.Get("marker")
+	}
+	if l.more && second {
+		out.NextContinuationToken = l.last
+	} else if l.more {
+		out.NextMarker = l.last
+	}
+	if q.Get("encoding-type") == "url" {
+		out.escape()
+	}
+	writeXML(w, r, http.StatusOK, out)
+	return nil
 }
 
-// ListObjects gives a page of keys the old way.
-func (b *backend) ListObjects(_ context.Context, in *s3.ListObjectsInput) (s3response.ListObjectsResult, error) {
-	l := listing{prefix: deref(in.Prefix), delimiter: deref(in.Delimiter), after: deref(in.Marker), max: int(deref(in.MaxKeys))}
-	if err := b.list(in.Bucket, &l); err != nil {
-		return s3response.ListObjectsResult{}, err
+// escape writes keys as clients ask that fear characters XML cannot hold. The
+// continuation token is opaque and stays.
+func (out *listXML) escape() {
+	out.EncodingType = "url"
+	for _, field := range []*string{&out.Prefix, &out.Delimiter, &out.StartAfter, &out.Marker, &out.NextMarker} {
+		*field = awsEscape(*field, true)
 	}
-	result := s3response.ListObjectsResult{
-		Name: in.Bucket, Prefix: in.Prefix, Delimiter: in.Delimiter, Marker: in.Marker, MaxKeys: in.MaxKeys,
-		IsTruncated: &l.more, Contents: l.objects, CommonPrefixes: l.prefixes}
-	if l.more {
-		result.NextMarker = &l.last
+	for i := range out.Contents {
+		out.Contents[i].Key = awsEscape(out.Contents[i].Key, true)
 	}
-	return result, nil
+	for i := range out.CommonPrefixes {
+		out.CommonPrefixes[i].Prefix = awsEscape(out.CommonPrefixes[i].Prefix, true)
+	}
 }

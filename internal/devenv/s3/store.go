@@ -1,17 +1,16 @@
 package s3
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
-	"github.com/versity/versitygw/s3api"
-	"github.com/versity/versitygw/s3api/middlewares"
 	"golang.org/x/sys/unix"
 
 	"tidewater/internal/disk"
@@ -20,19 +19,15 @@ import (
 const (
 	// Bucket is the bucket that Open makes.
 	Bucket = "tidewater"
-	// Region is the region the store answers for.
+	// Region is the region the store names; it answers for any.
 	Region = "us-east-1"
 	// ReadOnlyKey is the default access key of the credential that may only read.
 	ReadOnlyKey = "tidewater-readonly"
 
-	connectionsMax = 4096
-	requestsMax    = 1024
-	partsMax       = 10000
-	// portTries bounds how often another port is picked for ":0" when a
-	// stranger takes the picked one before the store listens on it.
-	portTries = 10
-	// startWait is how long the front may take until it listens.
-	startWait = 10 * time.Second
+	headerBytesMax = 64 << 10
+	headerTimeout  = 10 * time.Second
+	idleTimeout    = 2 * time.Minute
+	closeTimeout   = 5 * time.Second
 )
 
 // Config says where the store lives and who may use it.
@@ -85,15 +80,16 @@ type Store struct {
 	cfg    Config
 	addr   string
 	lock   *os.File
-	front  *s3api.S3ApiServer
+	http   *http.Server
 	served chan error
 
 	closing sync.Once
 	closed  error
 }
 
-// Open starts the store and returns once it listens. A directory that another
-// process has open is disk.ErrLocked; a taken port is an error that names it.
+// Open starts the store; it listens when Open returns. A directory that
+// another process has open is disk.ErrLocked; a taken port is an error that
+// names it.
 func Open(cfg Config) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -107,16 +103,20 @@ func Open(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	objects, err := openBackend(dir, cfg)
+	objects, err := openDirectory(dir, cfg.NoSync)
 	if err != nil {
 		_ = lock.Close()
 		return nil, err
 	}
-	s := &Store{cfg: cfg, lock: lock}
-	if err := s.serve(objects); err != nil {
+	l, err := net.Listen("tcp", cfg.Addr)
+	if err != nil {
 		_ = lock.Close()
-		return nil, err
+		return nil, fmt.Errorf("listen on %s for the development store: %w", cfg.Addr, err)
 	}
+	s := &Store{cfg: cfg, addr: l.Addr().String(), lock: lock, served: make(chan error, 1),
+		http: &http.Server{Handler: &front{cfg: cfg, dir: objects}, MaxHeaderBytes: headerBytesMax,
+			ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout}}
+	go func() { s.served <- s.http.Serve(l) }()
 	return s, nil
 }
 
@@ -137,66 +137,6 @@ func lockDirectory(dir string) (*os.File, error) {
 	return lock, nil
 }
 
-// serve starts the front. The front takes a port by number only, so port 0 is
-// resolved by asking the kernel for a free one; if it is gone by the time the
-// front binds it, another is asked for.
-func (s *Store) serve(objects *backend) error {
-	host, port, _ := net.SplitHostPort(s.cfg.Addr)
-	var err error
-	for range portTries {
-		s.addr = s.cfg.Addr
-		if port == "0" {
-			if s.addr, err = freePort(host); err != nil {
-				return fmt.Errorf("listen on %s for the development store: %w", s.cfg.Addr, err)
-			}
-		}
-		if err = s.listen(objects); err == nil {
-			return nil
-		}
-		if port != "0" || !errors.Is(err, syscall.EADDRINUSE) {
-			return err
-		}
-	}
-	return err
-}
-
-// Connections are not kept alive: with kept ones the front now and then reads
-// the rest of a streamed body as the next request and answers it 400 (one in
-// twenty of PyArrow's uploads, with the posix backend too).
-func (s *Store) listen(objects *backend) error {
-	listening := make(chan struct{})
-	front, err := s3api.New(objects,
-		middlewares.RootUserConfig{Access: s.cfg.AccessKey, Secret: s.cfg.SecretKey},
-		Region, accounts{cfg: s.cfg}, nil, nil, nil, nil,
-		s3api.WithQuiet(), s3api.WithDisableACL(),
-		s3api.WithConcurrencyLimiter(connectionsMax, requestsMax),
-		s3api.WithMpMaxParts(partsMax),
-		s3api.WithOnListen(func() { close(listening) }))
-	if err != nil {
-		return fmt.Errorf("start development store: %w", err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- front.ServeMultiPort([]string{s.addr}) }()
-	select {
-	case <-listening:
-		s.front, s.served = front, served
-		return nil
-	case err := <-served:
-		return fmt.Errorf("listen on %s for the development store: %w", s.addr, err)
-	case <-time.After(startWait):
-		return fmt.Errorf("listen on %s for the development store: not ready after %s", s.addr, startWait)
-	}
-}
-
-func freePort(host string) (string, error) {
-	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
-}
-
 // Addr is the host:port the store listens on.
 func (s *Store) Addr() string { return s.addr }
 
@@ -215,12 +155,19 @@ func (s *Store) ReadOnlyKey() string { return s.cfg.ReadOnlyKey }
 // ReadOnlySecret belongs to ReadOnlyKey.
 func (s *Store) ReadOnlySecret() string { return s.cfg.ReadOnlySecret }
 
-// Close lets requests that run end, for at most ten seconds, and releases the
+// Close lets requests that run end, for at most five seconds, and releases the
 // directory. Calls after the first give the same result.
 func (s *Store) Close() error {
 	s.closing.Do(func() {
-		err := s.front.ShutDown()
-		<-s.served // its error only says that the listener was closed
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		err := s.http.Shutdown(ctx)
+		if err != nil {
+			err = s.http.Close()
+		}
+		if served := <-s.served; !errors.Is(served, http.ErrServerClosed) {
+			err = errors.Join(err, served)
+		}
 		s.closed = errors.Join(err, s.lock.Close())
 	})
 	return s.closed

@@ -41,7 +41,7 @@ func open(t *testing.T, dir string) *Store {
 
 func client(t *testing.T, addr, access, secret string) *minio.Client {
 	t.Helper()
-	c, err := minio.New(addr, &minio.Options{Creds: credentials.NewStaticV4(access, secret, ""), Region: Region, BucketLookup: minio.BucketLookupPath, MaxRetries: 1})
+	c, err := minio.New(addr, &minio.Options{Creds: credentials.NewStaticV4(access, secret, ""), Region: Region, BucketLookup: minio.BucketLookupPath, MaxRetries: 1, TrailingHeaders: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,6 +89,8 @@ func TestPutAndRangedGet(t *testing.T) {
 		"signed":   {DisableMultipart: true},
 		"unsigned": {DisableMultipart: true, DisableContentSha256: true},
 		"md5":      {DisableMultipart: true, SendContentMd5: true},
+		"crc32c":   {DisableMultipart: true, Checksum: minio.ChecksumCRC32C},
+		"crc64":    {DisableMultipart: true, Checksum: minio.ChecksumCRC64NVME},
 	} {
 		key := "a/b/" + name
 		if _, err := c.PutObject(t.Context(), Bucket, key, bytes.NewReader(data), int64(len(data)), options); err != nil {
