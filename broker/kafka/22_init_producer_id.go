@@ -3,7 +3,6 @@ package kafka
 import (
 	"context"
 	"fmt"
-	"math"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -14,8 +13,8 @@ import (
 // Behaviour decided:
 //   - Ids come from the controller in blocks and are never given twice; what a
 //     stopped broker had left of its block is lost.
-//   - A producer that names its id and epoch (v3) gets the next epoch, or a new
-//     id when epochs are used up.
+//   - A producer that names its id and epoch (v3) gets a new id too, as from
+//     Kafka: without a transactional id nobody could fence the old one.
 //   - A transactional id is refused with TRANSACTIONAL_ID_AUTHORIZATION_FAILED
 //     until there is a coordinator: the one code that makes every client stop
 //     at once with a clear error instead of trying for ever.
@@ -26,26 +25,23 @@ import (
 func (s *Server) initProducerID(ctx context.Context, r *request, m *kmsg.InitProducerIDRequest) kmsg.Response {
 	resp := m.ResponseKind().(*kmsg.InitProducerIDResponse)
 	resp.ProducerID, resp.ProducerEpoch = -1, -1
-	id, epoch, err := s.initProducer(ctx, m)
+	id, err := s.initProducer(ctx, m)
 	if resp.ErrorCode, _ = s.code(r, err); err == nil {
-		resp.ProducerID, resp.ProducerEpoch = id, epoch
+		resp.ProducerID, resp.ProducerEpoch = id, 0
 	}
 	return resp
 }
 
-func (s *Server) initProducer(ctx context.Context, m *kmsg.InitProducerIDRequest) (id int64, epoch int16, err error) {
+func (s *Server) initProducer(ctx context.Context, m *kmsg.InitProducerIDRequest) (int64, error) {
 	switch {
 	case m.TransactionalID != nil:
-		return 0, 0, refuse(kerr.TransactionalIDAuthorizationFailed, fmt.Sprintf("transactions are not served (transactional id %q)", *m.TransactionalID))
-	case m.Version >= 3 && (m.ProducerID < -1 || m.ProducerEpoch < -1 || (m.ProducerID == -1) != (m.ProducerEpoch == -1)):
-		return 0, 0, refuse(kerr.InvalidRequest, "producer id and epoch come together")
-	case m.Version >= 3 && m.ProducerID >= 0 && m.ProducerEpoch < math.MaxInt16-1:
-		return m.ProducerID, m.ProducerEpoch + 1, nil
+		return 0, refuse(kerr.TransactionalIDAuthorizationFailed, fmt.Sprintf("transactions are not served (transactional id %q)", *m.TransactionalID))
+	case m.Version >= 3 && (m.ProducerID == -1) != (m.ProducerEpoch == -1):
+		return 0, refuse(kerr.InvalidRequest, "producer id and epoch come together")
 	}
 	ctx, cancel := context.WithTimeout(ctx, adminTimeoutDefault)
 	defer cancel()
-	id, err = s.producerIDs.next(ctx, s.cfg.Cluster)
-	return id, 0, err
+	return s.producerIDs.next(ctx, s.cfg.Cluster)
 }
 
 // producerIDBlock is how many ids one command of the controller gives; Kafka's

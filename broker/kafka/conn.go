@@ -20,6 +20,8 @@ type conn struct {
 	s  *Server
 	nc net.Conn
 	ip netip.Addr
+	// host is ip as Kafka shows clients: "/10.0.0.1".
+	host string
 	// queue holds requests read and not yet answered; the reader closes it.
 	queue chan *exchange
 	// inFlight counts requests read and not yet answered: a connection with one
@@ -36,6 +38,8 @@ type conn struct {
 	trustBytes int
 	// scratch is reused for requests whose decoded form keeps no view of it.
 	scratch []byte
+	// clientID is the newest request's, kept because the next one has the same.
+	clientID string
 
 	// Only the writer's:
 	out   []byte // answers not yet written
@@ -55,7 +59,7 @@ const readBufferBytes = 16 << 10
 
 func newConn(s *Server, nc net.Conn, ip netip.Addr) *conn {
 	return &conn{
-		s: s, nc: nc, ip: ip,
+		s: s, nc: nc, ip: ip, host: "/" + ip.String(),
 		queue:      make(chan *exchange, s.cfg.PipelineMax),
 		br:         bufio.NewReaderSize(nc, readBufferBytes),
 		trustBytes: trustBytesMin,
@@ -111,7 +115,7 @@ func (c *conn) setReadDeadline(d time.Duration) {
 // readLoop reads requests until the client is done, misbehaves, or the server
 // drains.
 func (c *conn) readLoop(ctx context.Context) {
-	for {
+	for c.s.draining.Err() == nil {
 		frame, err := c.readFrame(ctx)
 		if err != nil {
 			c.logReadError(err)

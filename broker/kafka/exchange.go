@@ -43,8 +43,9 @@ type answer struct {
 // receive turns a frame into an exchange. For Produce that makes the appends:
 // this is what keeps those of one connection in order.
 func (c *conn) receive(frame []byte) (*exchange, error) {
-	h, body, err := c.s.parseHeader(frame)
-	x := &exchange{request: request{header: h, clientHost: "/" + c.ip.String()}, bytes: len(frame)}
+	h, body, err := c.s.parseHeader(frame, c.clientID)
+	c.clientID = h.clientID
+	x := &exchange{request: request{header: h, clientHost: c.host}, bytes: len(frame)}
 	switch {
 	case errors.Is(err, errVersion) && h.key == int16(kmsg.ApiVersions):
 		x.unsupported = true

@@ -38,7 +38,9 @@ func (c *conn) readFrame(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.setReadDeadline(c.s.cfg.HalfTimeout)
+	if c.br.Buffered() < 4+4 {
+		c.setReadDeadline(c.s.cfg.HalfTimeout)
+	}
 	prefix, err := c.br.Peek(4 + 4)
 	if len(prefix) < 4 {
 		return nil, noEOF(err)
@@ -60,7 +62,7 @@ func (c *conn) readFrame(ctx context.Context) ([]byte, error) {
 
 // awaitRequest returns when a first byte is there.
 func (c *conn) awaitRequest() error {
-	for {
+	for c.br.Buffered() == 0 {
 		c.setReadDeadline(c.s.cfg.IdleTimeout)
 		_, err := c.br.Peek(1)
 		switch {
@@ -72,6 +74,7 @@ func (c *conn) awaitRequest() error {
 			return errIdle
 		}
 	}
+	return nil
 }
 
 // checkClaim refuses, before it is read, what could not be answered anyway.
@@ -104,7 +107,9 @@ func (c *conn) readBody(key int16, size int) ([]byte, error) {
 		}
 		n := len(buf)
 		step := min(size, cap(buf), n+readStepBytes)
-		c.setReadDeadline(c.s.cfg.HalfTimeout)
+		if c.br.Buffered() < step-n {
+			c.setReadDeadline(c.s.cfg.HalfTimeout)
+		}
 		got, err := io.ReadFull(c.br, buf[n:step])
 		c.s.memory.hold(got)
 		c.s.counters.bytesIn.Add(int64(got))

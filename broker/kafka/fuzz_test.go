@@ -24,7 +24,7 @@ func decodedBytesMax(frame int) uint64 { return 64<<10 + 128*uint64(frame) }
 // FuzzRequest shows that no bytes make the parsers, the handlers or the
 // encoders panic, and that a request allocates no more than its bytes pay for.
 func FuzzRequest(f *testing.F) {
-	w := &world{cluster: newFakeCluster(), groups: &fakeGroups{}, logged: &lockedBuffer{}}
+	w := newWorld(newFakeCluster())
 	s := newServer(w.config().withDefaults())
 	rnd := rand.New(rand.NewPCG(5, 6))
 	for key, a := range s.apis {

@@ -28,7 +28,10 @@ type header struct {
 // parseHeader splits the header off a frame. Key and version are set even when
 // the rest cannot be read because the version is not known; known says whether
 // the API table serves it.
-func (s *Server) parseHeader(frame []byte) (h header, body []byte, err error) {
+//
+// clientID is the one of the connection's last request, so that it need not be
+// made again.
+func (s *Server) parseHeader(frame []byte, clientID string) (h header, body []byte, err error) {
 	w := walker{b: frame}
 	h.key, h.version, h.correlation = w.int16(), w.int16(), w.int32()
 	if w.bad {
@@ -42,7 +45,9 @@ func (s *Server) parseHeader(frame []byte) (h header, body []byte, err error) {
 		return h, nil, errVersion
 	}
 	id, _ := w.string(false) // the client id is never compact, so that any broker can read it
-	h.clientID = string(id)
+	if h.clientID = clientID; string(id) != clientID {
+		h.clientID = string(id)
+	}
 	w.tags(a.flexible(h.version))
 	if w.bad {
 		return h, nil, fmt.Errorf("%w: header of %s v%d is cut short", errMalformed, a.name, h.version)

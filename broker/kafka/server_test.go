@@ -44,6 +44,10 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
+func newWorld(c *fakeCluster) *world {
+	return &world{cluster: c, groups: &fakeGroups{}, logged: &lockedBuffer{}}
+}
+
 // open starts a server with fakes; change may be nil.
 func open(t testing.TB, change func(*Config)) *world {
 	t.Helper()
@@ -52,7 +56,7 @@ func open(t testing.TB, change func(*Config)) *world {
 
 func openOver(t testing.TB, c *fakeCluster, change func(*Config)) *world {
 	t.Helper()
-	w := &world{cluster: c, groups: &fakeGroups{}, logged: &lockedBuffer{}}
+	w := newWorld(c)
 	cfg := w.config()
 	if change != nil {
 		change(&cfg)

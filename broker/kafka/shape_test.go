@@ -60,7 +60,7 @@ func fill(rnd *rand.Rand, v reflect.Value) {
 // Shows that the table of shapes is kmsg's: random messages of every API and
 // version are walked to their last byte, and no part of one is taken for whole.
 func TestShapesAreThoseOfMessages(t *testing.T) {
-	w := newServer(new(world).config().withDefaults())
+	w := newServer(newWorld(newFakeCluster()).config().withDefaults())
 	rnd := rand.New(rand.NewPCG(3, 4))
 	for key, a := range w.apis {
 		if key == int16(kmsg.Produce) {
@@ -89,7 +89,7 @@ func TestShapesAreThoseOfMessages(t *testing.T) {
 // Shows that a count of tags that the bytes do not pay for is refused at once:
 // kmsg alone would count to it.
 func TestTagCountsAreNotTrusted(t *testing.T) {
-	s := newServer(new(world).config().withDefaults())
+	s := newServer(newWorld(newFakeCluster()).config().withDefaults())
 	huge := binary.AppendUvarint(nil, 1<<32-1)
 	for name, body := range map[string][]byte{
 		"at the end":    append([]byte{0, 0, 0}, huge...),
