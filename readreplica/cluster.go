@@ -135,6 +135,10 @@ func (c *Cluster) RunOnce(ctx context.Context) error {
 		c.swept = now
 	}
 	var faults []error
+	// New partitions first: where their manifests end, their tails begin.
+	if err := c.readManifests(ctx, now); err != nil {
+		faults = append(faults, err)
+	}
 	for _, r := range c.series {
 		if err := c.readTails(ctx, r); err != nil {
 			faults = append(faults, err)

@@ -169,3 +169,7 @@ func (d Dir) object(r Range, kind string) string {
 func (d Dir) Segment(r Range) string { return d.object(r, "segment") }
 func (d Dir) Index(r Range) string   { return d.object(r, "index") }
 func (d Dir) Page(r Range) string    { return d.object(r, "page") }
+
+// Warehouse is the folder of the cluster's tables. It is of no incarnation: a
+// table's pointers and files go on through restores.
+func (l Layout) Warehouse() string { return l.cluster() + "warehouse" }

@@ -231,3 +231,9 @@ func (l *Log) Seal() {
 	defer l.mu.Unlock()
 	l.wantSeal = true
 }
+
+// NewAt is a log that goes on at end, as after a restore: everything below is
+// archived and nothing is local.
+func NewAt(epoch record.LeaderEpoch, end, logStart record.Offset) *Log {
+	return &Log{epoch: epoch, leading: true, local: end, end: end, archived: end, logStart: logStart}
+}
