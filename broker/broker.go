@@ -89,7 +89,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Broker, error) {
 	start, stop := context.WithTimeout(ctx, startTimeout)
 	defer stop()
 	for _, open := range []func(context.Context) error{
-		b.openDisk, b.openBucket, b.openRaft, b.openController, b.openPartitions, b.openGroups, b.openTables, b.openReplica, b.openLoops, b.openServers,
+		b.openDisk, b.openBucket, b.openRaft, b.openController, b.openTables, b.openPartitions, b.openGroups, b.openReplica, b.openLoops, b.openServers,
 	} {
 		if err := open(start); err != nil {
 			return nil, errors.Join(err, b.Close())
@@ -232,9 +232,18 @@ func (b *Broker) openPartitions(context.Context) error {
 		identity: segment.Identity{ClusterID: b.identity.ClusterID, Incarnation: b.identity.Incarnation},
 		host:     b.host, fs: b.disk, files: segment.NewCache(segmentFilesMax, segmentIndexBytesMax),
 		budget:   partition.NewBudget(b.cfg.Memory/4, b.cfg.Memory/4),
-		settings: b.controller.Settings, tier: b.tier, restored: b.restorePlan(), log: b.log,
+		settings: b.controller.Settings, restored: b.restorePlan(), log: b.log,
 		leads: leadQueue{wake: make(chan struct{}, 1), changed: map[record.PartitionID]multiraft.Leadership{}},
 		byID:  map[record.PartitionID]*hosted{}, forgotten: map[record.TopicID]bool{},
+	}
+	if b.tier != nil && !b.cfg.Replica {
+		b.parts.tier = b.tier
+		b.parts.pin = func(id record.PartitionID) (record.Offset, bool) {
+			if b.tables == nil {
+				return 0, false
+			}
+			return b.tables.pin(id)
+		}
 	}
 	if err := b.parts.sync(b.controller.View()); err != nil {
 		return err
@@ -246,11 +255,20 @@ func (b *Broker) openGroups(context.Context) error {
 	var err error
 	b.groups, err = group.Open(group.Config{
 		Partitions: b.offsetsPartitions, Topics: groupTopics{b.controller}, Log: b.log,
+		InitialDelay: groupDelay(b.cfg.GroupInitialDelay),
 	})
 	if err != nil {
 		return fmt.Errorf("open group coordinator: %w", err)
 	}
 	return nil
+}
+
+// groupDelay is the delay as the coordinator takes it, where 0 is the default.
+func groupDelay(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
 }
 
 // openLoops starts what works in the background, when everything it touches
@@ -368,6 +386,9 @@ func (b *Broker) Close() error {
 	}
 	b.cancel(errClosing)
 	errs = append(errs, b.loops.Wait())
+	if b.tables != nil {
+		b.tables.close()
+	}
 	if b.parts != nil {
 		errs = append(errs, b.writeAll(ctx))
 	}

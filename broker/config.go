@@ -31,12 +31,19 @@ type Config struct {
 	// BucketAccessKey and BucketSecretKey are its credentials.
 	BucketAccessKey string
 	BucketSecretKey string
+	// CatalogAccessKey and CatalogSecretKey are what the catalog hands to
+	// engines so that they reach the files; empty leaves engines to their own.
+	CatalogAccessKey string
+	CatalogSecretKey string
 	// Replica makes this broker serve a cluster of the bucket read-only;
 	// ReplicaOf is its id, and may be empty when the bucket holds one cluster.
 	Replica   bool
 	ReplicaOf string
 
-	AutoCreateTopics  bool
+	AutoCreateTopics bool
+	// GroupInitialDelay is how long a new group waits for more members
+	// (group.initial.rebalance.delay.ms).
+	GroupInitialDelay time.Duration
 	DefaultPartitions int32
 	// Memory is the budget in bytes for requests, tail and translation.
 	Memory int64
@@ -58,6 +65,7 @@ func Default() Config {
 		AdminAddr:         "127.0.0.1:9644",
 		CatalogAddr:       "127.0.0.1:8181",
 		DefaultPartitions: 1,
+		GroupInitialDelay: 3 * time.Second,
 		Memory:            512 << 20,
 		CacheBytes:        1 << 30,
 		TailEvery:         time.Second,

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tidewater/broker/cluster"
@@ -27,7 +28,9 @@ type hosted struct {
 	*partition.Partition
 	topic  *cluster.Topic // as of the view it was last configured by
 	number int32
-	remote *remotePartition // nil for a topic without tiering
+	// bucket is the topic's remote.storage.enable.
+	bucket   atomic.Bool
+	archived bool // it is among the partitions that go to the bucket
 }
 
 // partitions opens, configures and removes this node's partitions as the
@@ -41,8 +44,9 @@ type partitions struct {
 	files    *segment.Cache
 	budget   *partition.Budget
 	settings func(*cluster.Topic) topicSettings
-	tier     *tier        // nil without a bucket
-	restored *restorePlan // nil unless the data directory came from a restore
+	tier     *tier                                          // nil without a bucket
+	pin      func(record.PartitionID) (record.Offset, bool) // nil without tables
+	restored *restorePlan                                   // nil unless the data directory came from a restore
 	log      *slog.Logger
 
 	// forgotten are deleted topics that were cleared; by the controller's loop.
@@ -121,7 +125,10 @@ func (ps *partitions) open(t *cluster.Topic, number int32) error {
 	ps.mu.RUnlock()
 	if h != nil {
 		if h.topic.ConfigVersion != t.ConfigVersion {
-			h.Configure(ps.settings(t))
+			s := ps.settings(t)
+			h.bucket.Store(s.Tiered)
+			h.Configure(s)
+			ps.archive(h, s)
 		}
 		ps.mu.Lock()
 		h.topic = t
@@ -138,6 +145,7 @@ func (ps *partitions) open(t *cluster.Topic, number int32) error {
 
 func (ps *partitions) start(t *cluster.Topic, id record.PartitionID, replica uint64) error {
 	h := &hosted{topic: t, number: id.Partition}
+	h.bucket.Store(ps.settings(t).Tiered)
 	who := ps.identity
 	who.Partition = id
 	cfg := partition.Config{
@@ -149,9 +157,12 @@ func (ps *partitions) start(t *cluster.Topic, id record.PartitionID, replica uin
 	if g, ok := ps.host.Recovered(id); ok {
 		cfg.Mark = &g.Mark
 	}
-	if ps.tier != nil && cfg.Settings.Tiered {
-		h.remote = ps.tier.remote(t, id)
-		cfg.Remote, cfg.Fenced = h.remote, ps.tier.fenced
+	if ps.tier != nil {
+		cfg.Remote = ps.tier.remote(t, id)
+		cfg.Fenced = func() bool { return h.tiered() && ps.tier.fenced() }
+	}
+	if ps.pin != nil {
+		cfg.Pin = func() (record.Offset, bool) { return ps.pin(id) }
 	}
 	p, err := partition.Open(cfg)
 	if err != nil {
@@ -172,11 +183,26 @@ func (ps *partitions) start(t *cluster.Topic, id record.PartitionID, replica uin
 		ps.mu.Unlock()
 		return fmt.Errorf("start partition %s-%d: %w", t.Name, id.Partition, errors.Join(err, p.Close()))
 	}
-	if h.remote != nil {
-		ps.tier.host(h)
-	}
+	ps.archive(h, cfg.Settings)
 	return nil
 }
+
+// archive begins or ends to bring a partition to the bucket, as its topic's
+// settings say.
+func (ps *partitions) archive(h *hosted, s topicSettings) {
+	if ps.tier == nil || s.Tiered == h.archived {
+		return
+	}
+	h.archived = s.Tiered
+	if s.Tiered {
+		ps.tier.host(h)
+	} else {
+		ps.tier.drop(h.ID())
+	}
+}
+
+// tiered reports whether acks of the partition depend on owning the bucket.
+func (h *hosted) tiered() bool { return h.bucket.Load() }
 
 // remove stops a deleted topic's replica and deletes its files; what is in the
 // bucket goes after the grace period.
@@ -184,7 +210,7 @@ func (ps *partitions) remove(h *hosted) error {
 	ps.mu.Lock()
 	delete(ps.byID, h.ID())
 	ps.mu.Unlock()
-	if h.remote != nil {
+	if h.archived {
 		ps.tier.drop(h.ID())
 	}
 	if err := ps.host.Remove(h.ID()); err != nil && !errors.Is(err, multiraft.ErrStopped) {

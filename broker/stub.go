@@ -3,20 +3,10 @@ package broker
 import (
 	"context"
 
-	"tidewater/broker/cluster"
 	"tidewater/broker/kafka"
 	"tidewater/broker/partition"
 	"tidewater/internal/record"
 )
-
-type remotePartition struct{ partition.Remote }
-
-func (t *tier) remote(*cluster.Topic, record.PartitionID) *remotePartition { return nil }
-
-type tables struct{}
-
-func (*tables) dropTable(context.Context, *cluster.Deletion) error { return nil }
-func (b *Broker) openTables(context.Context) error                 { return nil }
 
 type replica struct{}
 

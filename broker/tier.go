@@ -14,6 +14,7 @@ import (
 	"tidewater/internal/record"
 	"tidewater/tiering/archive"
 	"tidewater/tiering/manifest"
+	"tidewater/tiering/remote"
 )
 
 const (
@@ -40,11 +41,14 @@ type tier struct {
 	archives archive.Set
 	passed   atomic.Bool // a newer incarnation owns the bucket
 
+	cache *remote.Cache
+	// turn holds a token for the one that may write tail objects.
+	turn chan struct{}
+
 	mu     sync.Mutex
 	tails  *archive.Tails // nil until the bucket was taken into use
 	series manifest.Series
 	waits  []*hosted // opened before that
-	kick   func()    // has the next tail object written now
 }
 
 // openBucket makes the client and tries the bucket once; when it does not
@@ -58,8 +62,11 @@ func (b *Broker) openBucket(ctx context.Context) error {
 		return err
 	}
 	b.tier = &tier{
-		cfg: b.cfg, store: store, node: b.cfg.NodeID, log: b.log,
+		cfg: b.cfg, store: store, node: b.cfg.NodeID, log: b.log, turn: make(chan struct{}, 1),
 		layout: manifest.Layout{ClusterID: b.identity.ClusterID, Incarnation: uint32(b.identity.Incarnation)},
+	}
+	if err := b.openCache(); err != nil {
+		return err
 	}
 	if b.cfg.Replica {
 		return nil // reads another cluster's prefix and writes nothing
@@ -193,6 +200,12 @@ func (t *tier) uploadTail(ctx context.Context) error {
 	if tails == nil {
 		return errNoBucket
 	}
+	select {
+	case t.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-t.turn }()
 	return tails.RunOnce(ctx)
 }
 
@@ -206,15 +219,12 @@ func (b *Broker) openTier() {
 		return
 	}
 	b.loop("archive", archiveEvery, func(ctx context.Context) error { return t.archives.RunWith(ctx, archiveWorkers) })
-	tail := b.loop("tail", b.cfg.TailEvery, func(ctx context.Context) error {
+	b.loop("tail", b.cfg.TailEvery, func(ctx context.Context) error {
 		if !t.connected() {
 			return t.connect(ctx)
 		}
 		return t.uploadTail(ctx)
 	})
-	t.mu.Lock()
-	t.kick = tail.Kick
-	t.mu.Unlock()
 	watch := &archive.RootWatch{Store: t.store, Layout: t.layout, Passed: func(err error) {
 		if !t.passed.Swap(true) {
 			b.log.Error("a newer incarnation of this cluster owns the bucket; tiered topics are not acked any more", "error", err)
@@ -285,6 +295,9 @@ func (b *Broker) keeperConfig() archive.KeeperConfig {
 // topicsChanged follows deletions: groups forget the topic's offsets, the
 // bucket keeps its objects for the grace period, the table goes if asked.
 func (b *Broker) topicsChanged(ctx context.Context, v *cluster.View) {
+	if b.tables != nil {
+		b.tables.sync(ctx, v)
+	}
 	for _, d := range v.Deletions() {
 		if b.parts.forgotten[d.Topic] {
 			continue

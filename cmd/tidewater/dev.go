@@ -23,6 +23,8 @@ func devCommand() *cobra.Command {
 	cfg.DataDir = "tidewater-data"
 	cfg.AutoCreateTopics = true
 	cfg.BucketAccessKey, cfg.BucketSecretKey = devSecret, devSecret
+	cfg.CatalogAccessKey, cfg.CatalogSecretKey = devSecret, devSecret // engines may write their own tables
+	cfg.GroupInitialDelay = 0
 	var s3Addr, file string
 	c := &cobra.Command{
 		Use:   "dev",
