@@ -116,22 +116,27 @@ func (c *Controller) Subscribe(fn func(old, now *View)) (cancel func()) {
 // WaitView returns the first view from now on that satisfies ok, or the
 // context's error.
 func (c *Controller) WaitView(ctx context.Context, ok func(*View) bool) (*View, error) {
-	changed := make(chan struct{}, 1)
-	cancel := c.Subscribe(func(_, _ *View) {
-		select {
-		case changed <- struct{}{}:
-		default:
-		}
-	})
-	defer cancel()
+	var v *View
+	err := c.wait(ctx, func() bool { v = c.View(); return ok(v) })
+	return v, err
+}
+
+// WaitReady returns when this broker leads the controller's group and can
+// change it, or with the context's error.
+func (c *Controller) WaitReady(ctx context.Context) error {
+	return c.wait(ctx, func() bool { return c.Leadership().Ready })
+}
+
+func (c *Controller) wait(ctx context.Context, ok func() bool) error {
 	for {
-		if v := c.View(); ok(v) {
-			return v, nil
+		changed := c.machine.change()
+		if ok() {
+			return nil
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return ctx.Err()
 		}
 	}
 }
@@ -165,7 +170,8 @@ func (c *Controller) Submit(cmd Command, done func(result any, err error)) {
 	}
 }
 
-// do proposes a command and waits for its result.
+// do proposes a command and waits for its result. A task that the group's loop
+// never runs, because it stopped first, has no result.
 func (c *Controller) do(ctx context.Context, cmd Command) (any, error) {
 	type outcome struct {
 		result any
@@ -176,6 +182,13 @@ func (c *Controller) do(ctx context.Context, cmd Command) (any, error) {
 	select {
 	case o := <-answered:
 		return o.result, o.err
+	case <-c.machine.stopped:
+		select {
+		case o := <-answered:
+			return o.result, o.err
+		default:
+			return nil, fmt.Errorf("%w: %w", ErrUnknownOutcome, ErrClosed)
+		}
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}

@@ -416,3 +416,23 @@ func TestImport(t *testing.T) {
 		t.Errorf("restored: next producer id %d, %d topics, %d deletions", v.NextProducerID(), v.TopicCount(), len(v.Deletions()))
 	}
 }
+
+// lazyRaft takes tasks and never runs them, as a loop that is about to end.
+type lazyRaft struct{ *fakeRaft }
+
+func (lazyRaft) Do(func(Proposer)) error { return nil }
+
+// Nobody waits for a group that stopped.
+func TestStoppedGroupAnswersNobody(t *testing.T) {
+	c, raft, _ := cluster(t, 1)
+	c.cfg.Raft = lazyRaft{raft}
+	answered := make(chan error)
+	go func() {
+		_, err := c.AllocateProducerIDs(context.Background(), 1)
+		answered <- err
+	}()
+	c.Machine().Stopped(nil)
+	if err := <-answered; !errors.Is(err, ErrClosed) || !errors.Is(err, ErrUnknownOutcome) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -21,6 +21,8 @@ type Leadership struct {
 // Raft.Do are; the rest is safe for concurrent use.
 type Machine struct {
 	store *store
+	// stopped is closed by Stopped: tasks that were not run by then never are.
+	stopped chan struct{}
 
 	// Owned by the group's loop.
 	state   *State
@@ -34,6 +36,29 @@ type Machine struct {
 
 	mu   sync.Mutex // held for the fields below only
 	subs []*subscription
+	// changed is closed at the next change of view or leadership; nil while
+	// nobody waits.
+	changed chan struct{}
+}
+
+// change gives a channel that is closed at the next change of view or
+// leadership.
+func (m *Machine) change() <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.changed == nil {
+		m.changed = make(chan struct{})
+	}
+	return m.changed
+}
+
+func (m *Machine) tellChange() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.changed != nil {
+		close(m.changed)
+		m.changed = nil
+	}
 }
 
 type entry struct {
@@ -51,7 +76,7 @@ type place struct {
 type subscription struct{ fn func(old, now *View) }
 
 func newMachine(st *store, state *State) *Machine {
-	m := &Machine{store: st, state: state, waiters: map[place]func(any, error){}}
+	m := &Machine{store: st, stopped: make(chan struct{}), state: state, waiters: map[place]func(any, error){}}
 	m.view.Store(state.View())
 	m.lead.Store(&Leadership{Leader: NoLeader})
 	m.applied.Store(&place{state.v.applied, state.v.term})
@@ -146,22 +171,26 @@ func (m *Machine) publish() {
 	for _, s := range subs {
 		s.fn(old, now)
 	}
+	m.tellChange()
 }
 
 // Lead takes the group's newest leadership. Whoever waits for a command of a
 // term that is over cannot know whether it will happen.
 func (m *Machine) Lead(l Leadership) {
 	m.lead.Store(&l)
+	m.tellChange()
 	m.abandon(func(p place) bool { return !l.Leading || p.term != l.Term }, ErrUnknownOutcome)
 }
 
 // Stopped ends the replica: its disk failed, or it was closed.
 func (m *Machine) Stopped(err error) {
 	m.lead.Store(&Leadership{Leader: NoLeader})
+	m.tellChange()
 	if err == nil {
 		err = ErrClosed
 	}
 	m.fail(err)
+	close(m.stopped)
 }
 
 func (m *Machine) fail(err error) {

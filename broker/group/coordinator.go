@@ -80,9 +80,9 @@ func (c *Coordinator) Lead(partition int32, log Log) {
 	c.mu.Lock()
 	c.drop(partition)
 	c.shards[partition] = &shard{partition: partition, log: log, core: newCore(&c.cfg, c.cfg.Now())}
+	c.signal()
 	c.mu.Unlock()
 	c.answerAll()
-	c.signal()
 }
 
 // Resign drops the groups of a partition; whoever waits is sent away.
@@ -121,10 +121,11 @@ func (c *Coordinator) nudge(s *shard) {
 	}
 }
 
+// signal is called with mu held, by which there is one sender at a time and
+// the send never blocks.
 func (c *Coordinator) signal() {
-	select {
-	case c.wake <- struct{}{}:
-	default:
+	if len(c.wake) == 0 {
+		c.wake <- struct{}{}
 	}
 }
 
@@ -199,12 +200,11 @@ func (c *Coordinator) written(w shardWrite, err error) {
 	w.then(c.cfg.Now(), writeCode(err))
 	c.collect(w.shard)
 	c.nudge(w.shard)
-	more := len(c.writes) > 0
-	c.mu.Unlock()
-	c.answerAll()
-	if more {
+	if len(c.writes) > 0 {
 		c.signal()
 	}
+	c.mu.Unlock()
+	c.answerAll()
 }
 
 // writeCode says to a client what became of a record.

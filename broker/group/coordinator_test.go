@@ -128,7 +128,7 @@ func TestLoad(t *testing.T) {
 // waited for.
 func TestRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, err := Open(Config{Partitions: func() int32 { return 4 }})
+		c, err := Open(Config{Partitions: func() int32 { return 4 }, Now: time.Now})
 		if err != nil {
 			t.Fatal(err)
 		}
