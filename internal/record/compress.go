@@ -3,8 +3,10 @@ package record
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/klauspost/compress/gzip"
@@ -26,7 +28,7 @@ var (
 		return zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
 	})
 	zstdDecoder = sync.OnceValues(func() (*zstd.Decoder, error) {
-		return zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(1<<30))
+		return zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecodeAllCapLimit(true))
 	})
 )
 
@@ -103,6 +105,11 @@ func readBounded(dst []byte, r io.Reader, c Codec, bytesMax int) ([]byte, error)
 	return out.Bytes(), nil
 }
 
+// zstdClaimFactor is how much larger than its input a body may claim to be and
+// have that room at once; a larger one grows as it is decoded, so that a few
+// bytes cannot ask for all memory by their header alone.
+const zstdClaimFactor = 64
+
 func unzstd(dst, src []byte, bytesMax int) ([]byte, error) {
 	var h zstd.Header
 	if err := h.Decode(src); err != nil {
@@ -111,26 +118,33 @@ func unzstd(dst, src []byte, bytesMax int) ([]byte, error) {
 	if h.HasFCS && h.FrameContentSize > uint64(bytesMax) {
 		return dst, tooLarge(Zstd, bytesMax)
 	}
-	if !h.HasFCS {
-		z, err := zstd.NewReader(bytes.NewReader(src), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(1<<30))
-		if err != nil {
-			return dst, fmt.Errorf("%w: zstd: %v", ErrCorrupt, err)
-		}
-		defer z.Close()
-		return readBounded(dst, z, Zstd, bytesMax)
+	if !h.HasFCS || h.FrameContentSize > zstdClaimFactor*uint64(len(src)) {
+		return unzstdStream(dst, src, bytesMax)
 	}
 	d, err := zstdDecoder()
 	if err != nil {
 		return dst, fmt.Errorf("make zstd decoder: %w", err)
 	}
-	out, err := d.DecodeAll(src, dst)
+	// The decoder fills the room there is and no more.
+	start := len(dst)
+	dst = slices.Grow(dst, int(h.FrameContentSize))
+	out, err := d.DecodeAll(src, dst[:start:start+int(h.FrameContentSize)])
+	if errors.Is(err, zstd.ErrDecoderSizeExceeded) { // more frames follow the first
+		return unzstdStream(dst[:start], src, bytesMax)
+	}
 	if err != nil {
 		return dst, fmt.Errorf("%w: zstd: %v", ErrCorrupt, err)
 	}
-	if len(out)-len(dst) > bytesMax {
-		return dst, tooLarge(Zstd, bytesMax)
-	}
 	return out, nil
+}
+
+func unzstdStream(dst, src []byte, bytesMax int) ([]byte, error) {
+	z, err := zstd.NewReader(bytes.NewReader(src), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(1<<30))
+	if err != nil {
+		return dst, fmt.Errorf("%w: zstd: %v", ErrCorrupt, err)
+	}
+	defer z.Close()
+	return readBounded(dst, z, Zstd, bytesMax)
 }
 
 func unsnappy(dst, src []byte, bytesMax int) ([]byte, error) {
