@@ -390,6 +390,48 @@ func TestMembershipChanges(t *testing.T) {
 	}
 }
 
+// A follower whose machine refuses an entry stops before it acknowledges: the
+// entry is not in its journal, and the other two go on.
+func TestFollowerRefuses(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 3)
+	c := newCluster(t, 3, 1, Fault{})
+	c.settle()
+	var odd *clusterMember
+	for _, m := range c.members {
+		if !m.tape[0].lead.Leading {
+			odd = m
+		}
+	}
+	odd.tape[0].refuse = func(e Entry) error {
+		if string(e.Data) == "poison" {
+			return errRefused
+		}
+		return nil
+	}
+	c.proposeOnLeader(func(g *Group) { _, _ = g.Propose([]byte("poison")) })
+	c.settle()
+	c.proposeOnLeader(func(g *Group) { _, _ = g.Propose([]byte("on")) })
+	c.settle()
+	for _, m := range c.members {
+		tape := m.tape[0]
+		if m == odd {
+			if tape.stopped == nil || len(m.node.Groups()) != 0 {
+				t.Errorf("node %d did not stop", m.id)
+			}
+			continue
+		}
+		if string(tape.at(tape.committed).Data) != "on" || tape.stopped != nil {
+			t.Errorf("node %d committed up to %+v, stopped %v", m.id, tape.at(tape.committed), tape.stopped)
+		}
+	}
+	_, groups := openJournal(t, odd.disk.CrashClone(c.rng))
+	for _, e := range groups[0].Entries {
+		if string(e.Data) == "poison" {
+			t.Errorf("refused entry %d is in the journal", e.Index)
+		}
+	}
+}
+
 func (c *cluster) proposeOnLeader(task func(*Group)) {
 	for _, m := range c.members {
 		if m.tape[0].lead.Leading {

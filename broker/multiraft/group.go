@@ -25,6 +25,7 @@ type Group struct {
 	stopped error
 
 	lead Leadership
+	soft etcdraft.SoftState // raft's newest; it tells of it only when it changes
 	// hard is raft's newest hard state, term and vote of it the newest that
 	// were given to the journal.
 	hard           raftpb.HardState
@@ -41,6 +42,8 @@ type Group struct {
 	ticking bool // is in shard.ticking
 	// unseen: raft may hold entries or a role that the machine was not told.
 	unseen bool
+	// handling: raft's Ready is being worked off, so its log is ahead of ours.
+	handling bool
 }
 
 // ID is the group's name.
@@ -62,10 +65,17 @@ func (g *Group) Err() error { return g.stopped }
 // Leadership shows; StateMachine.Append was called before it returns. Commit
 // tells when it lasts; a Truncate below the index, that it never will. After
 // an error nothing moved: ErrNotLeader, ErrDropped, ErrBusy, ErrFull,
-// ErrTooLarge, ErrStopped. Data belongs to the log from now on.
+// ErrTooLarge, ErrStopped. Data belongs to the log from now on. It is for
+// tasks: inside a state machine call it answers ErrDropped.
 func (g *Group) Propose(data []byte) (record.Index, error) {
 	if err := g.admit(len(data)); err != nil {
 		return 0, err
+	}
+	if g.unseen {
+		// A change of membership before it in the same task is in raft's log.
+		if g.handle(); g.stopped != nil || !g.lead.Leading {
+			return 0, g.admit(len(data))
+		}
 	}
 	if err := g.node.Propose(data); err != nil {
 		if errors.Is(err, etcdraft.ErrProposalDropped) {
@@ -91,6 +101,8 @@ func (g *Group) admit(n int) error {
 		return fmt.Errorf("%w: group %s", ErrStopped, g.id)
 	case !g.lead.Leading:
 		return fmt.Errorf("%w: group %s, term %d", ErrNotLeader, g.id, g.lead.Term)
+	case g.handling:
+		return fmt.Errorf("%w: group %s: proposed from inside a state machine call", ErrDropped, g.id)
 	case n == 0:
 		return fmt.Errorf("propose to group %s: no data", g.id)
 	case n > s.cfg.EntryBytesMax:

@@ -90,6 +90,14 @@ func (h *Host) Recovered(id record.PartitionID) (journal.Group, bool) {
 	return *g, true
 }
 
+// Unstarted gives the groups that the journal held and nobody started, sorted:
+// what is no longer in the cluster is to be removed, or it pins the journal.
+func (h *Host) Unstarted() []record.PartitionID {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return sortedIDs(h.known)
+}
+
 // Start starts a replica and returns when its machine has seen the whole log.
 // A replica that is alone is then on its way to lead.
 func (h *Host) Start(gc GroupConfig) error {

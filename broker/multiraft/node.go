@@ -2,6 +2,7 @@ package multiraft
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"tidewater/broker/journal"
@@ -74,6 +75,13 @@ func (n *Node) Recovered(id record.PartitionID) (journal.Group, bool) {
 		return journal.Group{}, false
 	}
 	return *g, true
+}
+
+// Unstarted gives the groups that the journal held and nobody started, sorted.
+func (n *Node) Unstarted() []record.PartitionID { return sortedIDs(n.known) }
+
+func sortedIDs(known map[record.PartitionID]*journal.Group) []record.PartitionID {
+	return slices.SortedFunc(maps.Keys(known), record.PartitionID.Compare)
 }
 
 // Start starts a replica, at once.

@@ -400,3 +400,73 @@ func TestShardsAreEven(t *testing.T) {
 		}
 	}
 }
+
+// meddler proposes from inside its calls, as no machine should.
+type meddler struct {
+	tape
+	group *Group
+	got   []error
+}
+
+func (m *meddler) Commit(last record.Index) {
+	m.tape.Commit(last)
+	if m.group != nil {
+		_, err := m.group.Propose([]byte("from inside"))
+		m.got = append(m.got, err)
+	}
+}
+
+// A proposal from inside a state machine call is refused; one behind a change
+// of membership in the same task gets the index after it.
+func TestProposeInOddPlaces(t *testing.T) {
+	n := newNode(t, disk.NewMem(0), nil)
+	m := &meddler{}
+	if err := n.Start(GroupConfig{ID: groupID(1), Replica: 1, StateMachine: m}); err != nil {
+		t.Fatal(err)
+	}
+	rest(n)
+	_ = n.Do(groupID(1), func(g *Group) {
+		m.group = g
+		if err := g.ProposeConfChange(raftpb.ConfChange{Type: raftpb.ConfChangeAddLearnerNode, NodeID: 9}); err != nil {
+			t.Error(err)
+		}
+		if i, err := g.Propose([]byte("after")); err != nil || i != 3 {
+			t.Errorf("index %d, %v; want 3", i, err)
+		}
+	})
+	rest(n)
+	if string(m.at(3).Data) != "after" || m.committed != 3 || len(m.got) == 0 {
+		t.Errorf("entry 3 is %+v, committed %d", m.at(3), m.committed)
+	}
+	for _, err := range m.got {
+		if !errors.Is(err, ErrDropped) {
+			t.Errorf("from inside: %v", err)
+		}
+	}
+	if got := n.Stats(); got.Ticking != 1 {
+		t.Errorf("a group with a learner has no clock: %+v", got)
+	}
+	m.check(t)
+}
+
+// What the journal holds and nobody starts is named, so that it can go.
+func TestUnstartedGroupsAreNamed(t *testing.T) {
+	fs := disk.NewMem(0)
+	n := newNode(t, fs, nil)
+	startOne(t, n, 1)
+	startOne(t, n, 2)
+	rest(n)
+	n = newNode(t, fs, nil)
+	startOne(t, n, 2)
+	if got := n.Unstarted(); len(got) != 1 || got[0] != groupID(1) {
+		t.Fatalf("unstarted %v", got)
+	}
+	if err := n.Remove(groupID(1)); err != nil {
+		t.Fatal(err)
+	}
+	rest(n)
+	n = newNode(t, fs, nil)
+	if got := n.Unstarted(); len(got) != 1 || got[0] != groupID(2) {
+		t.Fatalf("after the removal: %v", got)
+	}
+}

@@ -16,6 +16,11 @@ var errTerm = errors.New("term does not fit a leader epoch of 31 bits")
 // handle does everything raft has ready: tells the machine, and puts writes
 // and messages into the shard's current batch.
 func (g *Group) handle() {
+	if g.handling {
+		return
+	}
+	g.handling = true
+	defer func() { g.handling = false }()
 	g.unseen = false
 	for g.stopped == nil && g.node.HasReady() {
 		rd := g.node.Ready()
@@ -56,15 +61,11 @@ func (g *Group) handleReady(rd *etcdraft.Ready) error {
 
 // tellLead tells the machine of a new role or term.
 func (g *Group) tellLead(soft *etcdraft.SoftState) {
-	l := g.lead
-	if g.hard.Term != l.Term {
-		l = Leadership{Term: g.hard.Term, Leader: -1}
-	}
 	if soft != nil {
-		l.Leading = soft.RaftState == etcdraft.StateLeader
-		l.Leader = g.brokerOf(soft.Lead)
-		l.Ready = l.Ready && l.Leading
+		g.soft = *soft
 	}
+	l := Leadership{Term: g.hard.Term, Leader: g.brokerOf(g.soft.Lead), Leading: g.soft.RaftState == etcdraft.StateLeader}
+	l.Ready = g.lead.Ready && l.Leading && l.Term == g.lead.Term
 	if l != g.lead {
 		g.lead = l
 		g.machine.Lead(l)

@@ -36,8 +36,9 @@ type Shard struct {
 
 	// uncommitted and held are sums over the groups; the bounds are this
 	// shard's part of Config's.
-	uncommitted, held       int64
-	uncommittedMax, heldMax int64
+	uncommitted, held         int64
+	toldUncommitted, toldHeld int64 // what stats have of them
+	uncommittedMax, heldMax   int64
 }
 
 // shared is what the shards of one journal see of it.
@@ -199,7 +200,7 @@ func (s *Shard) run(id record.PartitionID, task func(*Group)) {
 // receive gives a message from a peer to its group.
 func (s *Shard) receive(m Message) {
 	g := s.groups[m.Group]
-	if g == nil || m.To != g.replica || m.Term >= TermEnd || m.Type == raftpb.MsgProp || m.Type == raftpb.MsgSnap {
+	if g == nil || m.To != g.replica || m.Term >= TermEnd || m.From == 0 || etcdraft.IsLocalMsgTarget(m.From) || m.Type == raftpb.MsgProp || m.Type == raftpb.MsgSnap {
 		return
 	}
 	g.step(m.Message)
@@ -300,9 +301,16 @@ func (s *Shard) ready() *Batch {
 		s.spare = work[:0]
 	}
 	s.flushOut()
+	s.tellStats()
 	b := s.batch
 	s.batch = nil
 	return b
+}
+
+func (s *Shard) tellStats() {
+	s.stats.uncommitted.Add(s.uncommitted - s.toldUncommitted)
+	s.stats.held.Add(s.held - s.toldHeld)
+	s.toldUncommitted, s.toldHeld = s.uncommitted, s.held
 }
 
 func (s *Shard) flushOut() {

@@ -18,18 +18,22 @@ type Stats struct {
 	Flushes   int64 // of the journal
 	Writes    int64 // given to the journal
 	Bytes     int64 // of entries given to the journal
-	Full      bool  // the journal refuses entries now
+	// Uncommitted and Held are bytes of entries now: above the committed one,
+	// and in memory. Proposals are refused at Config's bounds.
+	Uncommitted, Held int64
+	Full              bool // the journal refuses entries now
 }
 
 // counters are moved by shards and the journal's caller.
 type counters struct {
-	groups, ticking, proposals, messages, flushes, writes, bytes atomic.Int64
+	groups, ticking, proposals, messages, flushes, writes, bytes, uncommitted, held atomic.Int64
 }
 
 func (c *counters) stats(full bool) Stats {
 	return Stats{
 		Groups: c.groups.Load(), Ticking: c.ticking.Load(), Proposals: c.proposals.Load(), Messages: c.messages.Load(),
 		Flushes: c.flushes.Load(), Writes: c.writes.Load(), Bytes: c.bytes.Load(), Full: full,
+		Uncommitted: c.uncommitted.Load(), Held: c.held.Load(),
 	}
 }
 
