@@ -77,10 +77,10 @@ func (c *Config) Validate() error {
 	}
 	var faults []error
 	if c.FS == nil {
-		faults = append(faults, errors.New("FS is missing"))
+		faults = append(faults, errors.New("no FS"))
 	}
 	if c.Dir == "" {
-		faults = append(faults, errors.New("Dir is missing"))
+		faults = append(faults, errors.New("no Dir"))
 	}
 	for _, size := range []struct {
 		name  string
@@ -92,10 +92,10 @@ func (c *Config) Validate() error {
 		}
 	}
 	if c.FirstBytes > c.FileBytes {
-		faults = append(faults, fmt.Errorf("FirstBytes %d is more than FileBytes %d", c.FirstBytes, c.FileBytes))
+		faults = append(faults, fmt.Errorf("file sizes: FirstBytes %d is more than FileBytes %d", c.FirstBytes, c.FileBytes))
 	}
 	if c.LiveBytesMax < 2*c.FileBytes {
-		faults = append(faults, fmt.Errorf("LiveBytesMax %d is less than two files of %d", c.LiveBytesMax, c.FileBytes))
+		faults = append(faults, fmt.Errorf("cap: LiveBytesMax %d is less than two files of %d", c.LiveBytesMax, c.FileBytes))
 	}
 	if len(faults) > 0 {
 		return fmt.Errorf("journal configuration: %w", errors.Join(faults...))

@@ -240,3 +240,25 @@ func TestLargeWrites(t *testing.T) {
 		t.Fatal(diff)
 	}
 }
+
+// A configuration names all its faults at once; a closed journal says so.
+func TestConfigurationAndClose(t *testing.T) {
+	_, _, err := Open(Config{FileBytes: 5000, FirstBytes: 1 << 40, LiveBytesMax: 1})
+	if err == nil {
+		t.Fatal("opened")
+	}
+	for _, word := range []string{"no FS", "no Dir", "FileBytes 5000", "FirstBytes 1099511627776", "LiveBytesMax 1"} {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("%q does not name %q", err, word)
+		}
+	}
+	j, _ := flushed(t, small(disk.NewMem(0)), 1)
+	must(t, j.Close())
+	must(t, j.Close())
+	_, prepare := j.Prepare()
+	for _, err := range []error{j.Flush(), j.Append(Write{Group: testID(0), Remove: true}), prepare} {
+		if !errors.Is(err, ErrClosed) {
+			t.Errorf("after Close: %v", err)
+		}
+	}
+}

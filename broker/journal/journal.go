@@ -77,8 +77,10 @@ func (j *Journal) die(doing string, cause error) error {
 // Append takes a write into the buffer; it is durable when the next Flush
 // returned. Entries' data is copied. It may write to the disk, and flush what
 // was appended before, when the buffer or a file is full. ErrFull means that
-// the write does not count and the journal goes on; any other error of the
-// disk is final. An error that is neither is the caller's mistake.
+// the write does not count (of one larger than 1 MiB a prefix may stand; the
+// caller appends it again as a whole) and that the journal goes on; any other
+// error of the disk is final. An error that is neither is the caller's mistake
+// and changes nothing.
 func (j *Journal) Append(w Write) error {
 	if j.dead != nil {
 		return j.dead

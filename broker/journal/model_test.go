@@ -89,7 +89,7 @@ func (m model) equal(got []Group) string {
 			return fmt.Sprintf("group %s: mark %v, expected %v", g.ID, g.Mark, want.Mark)
 		}
 		if !slices.EqualFunc(g.Entries, want.Entries, sameEntry) {
-			return fmt.Sprintf("group %s: entries %s, expected %s", g.ID, span2(g.Entries), span2(want.Entries))
+			return fmt.Sprintf("group %s: entries %s, expected %s", g.ID, run(g.Entries), run(want.Entries))
 		}
 	}
 	return ""
@@ -99,7 +99,7 @@ func sameEntry(a, b raftpb.Entry) bool {
 	return a.Index == b.Index && a.Term == b.Term && a.Type == b.Type && bytes.Equal(a.Data, b.Data)
 }
 
-func span2(entries []raftpb.Entry) string {
+func run(entries []raftpb.Entry) string {
 	if len(entries) == 0 {
 		return "none"
 	}

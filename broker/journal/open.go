@@ -243,7 +243,7 @@ func (j *Journal) createAnySize() error {
 
 // dropUnneeded moves uses that a note gave up from the chain to the free ones.
 func (j *Journal) dropUnneeded(needed uint64) {
-	for j.live[0].use < needed {
+	for len(j.live) > 1 && j.live[0].use < needed {
 		j.free = append(j.free, j.live[0])
 		j.live = j.live[1:]
 	}

@@ -134,7 +134,7 @@ func TestTornTailIsCut(t *testing.T) {
 			mem := disk.NewMem(0)
 			fault := disk.NewFault(mem)
 			cfg := small(fault)
-			j, truth := flushed(t, cfg, 2)
+			j, _ := flushed(t, cfg, 2)
 			for i := uint64(3); i <= 5; i++ {
 				must(t, j.Append(Write{Group: testID(0), Entries: []raftpb.Entry{entry(i, 1, 5000)}}))
 			}
@@ -151,7 +151,7 @@ func TestTornTailIsCut(t *testing.T) {
 			if len(got) != 2+torn/5080 {
 				t.Fatalf("%d entries after %d bytes of the flush", len(got), torn)
 			}
-			truth = model{testID(0): groups[0]}
+			truth := model{testID(0): groups[0]}
 			w := Write{Group: testID(0), Entries: []raftpb.Entry{entry(uint64(len(got)+1), 2, 10)}}
 			must(t, errors.Join(j.Append(w), j.Flush()))
 			truth.apply(w)
