@@ -141,10 +141,11 @@ func TestCatalogFaults(t *testing.T) {
 	}
 }
 
-// A store that fails at any one call, with or without having done the write.
+// A store that fails at any one call (every third is tried), with or without
+// having done the write.
 func TestStoreFaults(t *testing.T) {
-	for _, lost := range []bool{false, true} {
-		for n := 1; ; n++ {
+	for first, lost := range []bool{false, true} {
+		for n := 1 + first; ; n += 3 {
 			w := newWorld(t, 2, true)
 			w.real = true
 			calls := 0

@@ -67,7 +67,8 @@ func parseSpecField(s string) (specField, error) {
 		}
 		name, column = fmt.Sprintf("%s[%s]", name, strings.TrimSpace(n)), strings.TrimSpace(rest)
 	}
-	if _, err := ice.ParseTransform(name); err != nil {
+	transform, err := ice.ParseTransform(name)
+	if _, unknown := transform.(ice.UnknownTransform); unknown || err != nil {
 		return specField{}, fmt.Errorf("%q: use year, month, day, hour, bucket(N, column), truncate(N, column) or a column", s)
 	}
 	return specField{transform: name, column: column}, nil

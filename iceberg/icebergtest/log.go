@@ -13,6 +13,9 @@ import (
 
 // Partition is a partition's log in memory; a translate.Source.
 type Partition struct {
+	// Codec compresses batches appended from now on.
+	Codec record.Codec
+
 	id      record.PartitionID
 	batches []record.Batch
 	aborted []logio.AbortedTxn
@@ -22,7 +25,7 @@ type Partition struct {
 
 // NewPartition makes an empty log.
 func NewPartition(topic record.TopicID, partition int32) *Partition {
-	return &Partition{id: record.PartitionID{Topic: topic, Partition: partition}, open: map[int64]record.Offset{}}
+	return &Partition{Codec: record.Snappy, id: record.PartitionID{Topic: topic, Partition: partition}, open: map[int64]record.Offset{}}
 }
 
 // ID implements translate.Source.
@@ -43,7 +46,7 @@ type Rec struct {
 
 // Append adds a batch and gives its base offset.
 func (p *Partition) Append(recs ...Rec) record.Offset {
-	return p.add(record.Builder{Codec: record.Zstd}, recs)
+	return p.add(record.Builder{Codec: p.Codec}, recs)
 }
 
 // AppendValues adds a batch of values without key at time 1 s.

@@ -33,6 +33,7 @@ func flight(i int) []byte {
 
 func flights(n int) (*icebergtest.Partition, int64) {
 	p := icebergtest.NewPartition(record.TopicID{1}, 0)
+	p.Codec = record.Zstd
 	var bytes int64
 	const batch = 500
 	for i := 0; i < n; i += batch {
