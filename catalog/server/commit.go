@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/apache/iceberg-go/table"
@@ -20,35 +21,38 @@ type tableChange struct {
 
 // CommitTable applies the updates when every requirement holds.
 func (s *Server) CommitTable(ctx context.Context, ident catalog.Ident, requirements []table.Requirement, updates []table.Update) (table.Metadata, string, error) {
-	e, err := s.commit(ctx, tableChange{ident, requirements, updates})
+	e, before, err := s.commit(ctx, tableChange{ident, requirements, updates})
 	if err != nil {
 		return nil, "", fmt.Errorf("commit table %s: %w", ident, err)
 	}
-	s.dropOldMetadata(ctx, e)
+	if before != nil {
+		s.dropOldMetadata(ctx, before, e.metadata)
+	}
 	return e.metadata, e.record.Metadata, nil
 }
 
-func (s *Server) commit(ctx context.Context, c tableChange) (*entry, error) {
+// commit gives the table's newest metadata and the one it replaced; nil if it
+// replaced none.
+func (s *Server) commit(ctx context.Context, c tableChange) (now *entry, before table.Metadata, err error) {
 	var last error
 	for range attemptsMax {
 		old, next, err := s.prepare(ctx, c)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if next == nil {
-			return old, nil // nothing changed
+			return old, nil, nil // nothing changed
 		}
 		e, err := s.publish(ctx, c.Ident, old.record, next)
 		if err == nil {
-			e.before = old.metadata
-			return e, nil
+			return e, old.metadata, nil
 		}
 		if !errors.Is(err, catalog.ErrConflict) {
-			return nil, err
+			return nil, nil, err
 		}
 		last = err
 	}
-	return nil, last
+	return nil, nil, last
 }
 
 // prepare checks the requirements against the newest metadata and applies the
@@ -117,7 +121,7 @@ func (s *Server) applyToNothing(c tableChange) (table.Metadata, error) {
 			return nil, err
 		}
 	}
-	if err := applyAll(builder, c.Updates); err != nil {
+	if err := applyAll(builder, inBuildOrder(c.Updates)); err != nil {
 		return nil, err
 	}
 	m, err := builder.Build()
@@ -134,6 +138,22 @@ func (s *Server) applyToNothing(c tableChange) (table.Metadata, error) {
 	}
 	_, err = s.cfg.key(m.Location())
 	return m, err
+}
+
+// inBuildOrder puts the updates that make a table in the order the builder
+// needs: engines send the partition spec before they make the schema current.
+func inBuildOrder(updates []table.Update) []table.Update {
+	order := []string{table.UpdateUpgradeFormatVersion, table.UpdateAssignUUID, table.UpdateAddSchema, table.UpdateSetCurrentSchema,
+		table.UpdateAddSpec, table.UpdateSetDefaultSpec, table.UpdateAddSortOrder, table.UpdateSetDefaultSortOrder}
+	rank := func(u table.Update) int {
+		if i := slices.Index(order, u.Action()); i >= 0 {
+			return i
+		}
+		return len(order)
+	}
+	sorted := slices.Clone(updates)
+	slices.SortStableFunc(sorted, func(a, b table.Update) int { return rank(a) - rank(b) })
+	return sorted
 }
 
 func applyAll(builder *table.MetadataBuilder, updates []table.Update) error {

@@ -204,7 +204,7 @@ func (s *Server) postCommit(r *http.Request) (int, any, error) {
 	if err := decode(r, &request); err != nil {
 		return 0, nil, err
 	}
-	e, err := s.commit(r.Context(), tableChange{identOf(r), request.Requirements, request.Updates})
+	e, _, err := s.commit(r.Context(), tableChange{identOf(r), request.Requirements, request.Updates})
 	if err != nil {
 		return 0, nil, fmt.Errorf("commit table %s: %w", identOf(r), err)
 	}
@@ -232,7 +232,7 @@ func (s *Server) postTransaction(r *http.Request) (int, any, error) {
 		changes = append(changes, tableChange{ident, c.Requirements, c.Updates})
 	}
 	if len(changes) == 1 {
-		_, err := s.commit(r.Context(), changes[0])
+		_, _, err := s.commit(r.Context(), changes[0])
 		return http.StatusNoContent, nil, err
 	}
 	return http.StatusNoContent, nil, s.commitAll(r.Context(), changes)

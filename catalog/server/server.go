@@ -36,9 +36,8 @@ var (
 type entry struct {
 	record   record
 	metadata table.Metadata
-	raw      []byte         // the metadata file
-	before   table.Metadata // of a commit just made: what it replaced; nil otherwise
-	used     uint64         // guarded by Server.mu
+	raw      []byte // the metadata file
+	used     uint64 // guarded by Server.mu
 }
 
 // New makes a server; it does not touch the store.

@@ -312,16 +312,16 @@ func (s *Server) registerTable(ctx context.Context, ident catalog.Ident, uri str
 // dropOldMetadata deletes metadata files that a commit pushed out of the log,
 // when the table asks for it. Clients over HTTP do that themselves after their
 // commit, so only callers in this process have it done for them.
-func (s *Server) dropOldMetadata(ctx context.Context, e *entry) {
-	if on, err := strconv.ParseBool(e.metadata.Properties()[deleteAfterCommit]); err != nil || !on || e.before == nil {
+func (s *Server) dropOldMetadata(ctx context.Context, before, after table.Metadata) {
+	if on, err := strconv.ParseBool(after.Properties()[deleteAfterCommit]); err != nil || !on {
 		return
 	}
 	kept := map[string]bool{}
-	for f := range e.metadata.PreviousFiles() {
+	for f := range after.PreviousFiles() {
 		kept[f.MetadataFile] = true
 	}
 	var old []string
-	for f := range e.before.PreviousFiles() {
+	for f := range before.PreviousFiles() {
 		if key, err := s.cfg.key(f.MetadataFile); err == nil && !kept[f.MetadataFile] {
 			old = append(old, key)
 		}
