@@ -107,11 +107,11 @@ func (k *Keeper) RunOnce(ctx context.Context) error {
 
 // load reads the newest numbers after winning a term.
 func (k *Keeper) load(ctx context.Context, epoch record.LeaderEpoch) error {
-	meta, err := NewestMetadata(ctx, k.cfg.Store, k.cfg.Layout)
+	meta, err := manifest.NewestMetadata(ctx, k.cfg.Store, k.cfg.Layout)
 	if err != nil && !errors.Is(err, objstore.ErrNotFound) {
 		return err
 	}
-	cut, err := NewestCut(ctx, k.cfg.Store, k.cfg.Layout)
+	cut, err := manifest.NewestCut(ctx, k.cfg.Store, k.cfg.Layout)
 	if err != nil && !errors.Is(err, objstore.ErrNotFound) {
 		return err
 	}
@@ -279,49 +279,3 @@ func (k *Keeper) forgetSeries(ctx context.Context, t *seriesTrim) error {
 
 // seriesAgeMin is how old a claim must be before it can be forgotten.
 const seriesAgeMin = 10 * time.Minute
-
-// NewestMetadata reads the newest cluster metadata of an incarnation;
-// objstore.ErrNotFound if there is none.
-func NewestMetadata(ctx context.Context, store objstore.Store, l manifest.Layout) (*manifest.Metadata, error) {
-	body, n, err := newestBody(ctx, store, l.MetadataPrefix(), l.Metadata)
-	if err != nil {
-		return nil, fmt.Errorf("read cluster metadata: %w", err)
-	}
-	m, err := manifest.DecodeMetadata(body)
-	if err != nil {
-		return nil, fmt.Errorf("read cluster metadata %d: %w", n, err)
-	}
-	return m, nil
-}
-
-// NewestCut reads the newest cut; objstore.ErrNotFound if there is none.
-func NewestCut(ctx context.Context, store objstore.Store, l manifest.Layout) (*manifest.Cut, error) {
-	body, n, err := newestBody(ctx, store, l.CutPrefix(), l.Cut)
-	if err != nil {
-		return nil, fmt.Errorf("read cut: %w", err)
-	}
-	c, err := manifest.DecodeCut(body)
-	if err != nil {
-		return nil, fmt.Errorf("read cut %d: %w", n, err)
-	}
-	return c, nil
-}
-
-func newestBody(ctx context.Context, store objstore.Store, prefix string, key func(uint64) string) ([]byte, uint64, error) {
-	const races = 4
-	for range races {
-		n, err := manifest.Newest(ctx, store, prefix, 0)
-		if err != nil {
-			return nil, 0, err
-		}
-		if n == 0 {
-			return nil, 0, fmt.Errorf("nothing under %s: %w", prefix, objstore.ErrNotFound)
-		}
-		body, err := store.Get(ctx, key(n), 0, -1)
-		if errors.Is(err, objstore.ErrNotFound) {
-			continue
-		}
-		return body, n, err
-	}
-	return nil, 0, fmt.Errorf("objects under %s vanish while they are read: %w", prefix, objstore.ErrUnavailable)
-}

@@ -43,7 +43,7 @@ func (p *Partition) spill(ctx context.Context, next *manifest.Manifest) error {
 	key := p.cfg.Dir.Page(manifest.Range{Base: first.Base, Last: last.Last, Epoch: last.LastEpoch, Writer: p.w.NextName()})
 	entries := next.Spill(n, key)
 	body := manifest.AppendPage(nil, p.cfg.Dir.Layout.Header(), p.cfg.Dir.ID, p.cfg.Dir.Topic, entries)
-	return PutNew(ctx, p.cfg.Store, key, body)
+	return manifest.PutNew(ctx, p.cfg.Store, key, body)
 }
 
 // collect deletes retired objects whose time has come, and old manifests. The

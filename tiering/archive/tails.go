@@ -229,7 +229,7 @@ func (t *Tails) put(ctx context.Context) error {
 		if err := t.cfg.Store.Put(ctx, key, t.pending); err != nil {
 			return err
 		}
-	} else if err := PutNew(ctx, t.cfg.Store, key, t.pending); err != nil {
+	} else if err := manifest.PutNew(ctx, t.cfg.Store, key, t.pending); err != nil {
 		return err
 	}
 	t.lastPut = t.cfg.Now()

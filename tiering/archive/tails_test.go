@@ -349,9 +349,9 @@ func TestKeeperWritesCutsInOrder(t *testing.T) {
 	}
 	w.fill(w.log, 2)
 	w.must(k.RunOnce(t.Context()))
-	cut, err := archive.NewestCut(t.Context(), w.mem, w.dir.Layout)
+	cut, err := manifest.NewestCut(t.Context(), w.mem, w.dir.Layout)
 	w.must(err)
-	meta, err := archive.NewestMetadata(t.Context(), w.mem, w.dir.Layout)
+	meta, err := manifest.NewestMetadata(t.Context(), w.mem, w.dir.Layout)
 	w.must(err)
 	if cut.Number != 2 || cut.Ends[0].End != 12 || meta.Number != 1 || string(meta.Blob) != "topics" {
 		t.Fatalf("cut %+v, metadata %+v", cut, meta)

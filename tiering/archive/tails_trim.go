@@ -79,7 +79,7 @@ func (t *seriesTrim) runOnce(ctx context.Context, archived func(record.Partition
 	next.First = t.live[n-1].number + 1
 	next.End = max(end, next.First)
 	next.RetiredSince, next.Closed = now, dead
-	if err := PutNew(ctx, t.store, t.layout.TailManifest(next.Series, next.Number), next.AppendTo(nil)); err != nil {
+	if err := manifest.PutNew(ctx, t.store, t.layout.TailManifest(next.Series, next.Number), next.AppendTo(nil)); err != nil {
 		return err
 	}
 	t.cur = next

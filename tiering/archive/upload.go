@@ -97,20 +97,8 @@ func (p *Partition) put(ctx context.Context, b *manifest.SegmentBuilder, h Histo
 		Epochs: h.Epochs, ProducersAtBase: h.ProducersAtBase, ProducersAtEnd: h.ProducersAtEnd,
 	})
 	u := upload{entry: entry, objectBytes: int64(len(object)), indexBytes: int64(len(index)), history: h}
-	if err := PutNew(ctx, p.cfg.Store, entry.Key, object); err != nil {
+	if err := manifest.PutNew(ctx, p.cfg.Store, entry.Key, object); err != nil {
 		return u, err
 	}
-	return u, PutNew(ctx, p.cfg.Store, entry.Index, index)
-}
-
-// PutNew stores an object under a name that nobody else uses.
-func PutNew(ctx context.Context, store objstore.Store, key string, body []byte) error {
-	found, err := manifest.Create(ctx, store, key, body)
-	if err != nil {
-		return fmt.Errorf("upload: %w", err)
-	}
-	if found {
-		return fmt.Errorf("upload %s: %w: the name is taken by other bytes", key, manifest.ErrFenced)
-	}
-	return nil
+	return u, manifest.PutNew(ctx, p.cfg.Store, entry.Index, index)
 }

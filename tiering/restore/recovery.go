@@ -9,7 +9,6 @@ import (
 	"tidewater/internal/logio"
 	"tidewater/internal/objstore"
 	"tidewater/internal/record"
-	"tidewater/tiering/archive"
 	"tidewater/tiering/manifest"
 	"tidewater/tiering/remote"
 )
@@ -172,10 +171,10 @@ func (r *recovery) store(ctx context.Context, p *Partition, m *manifest.Manifest
 		n++
 	}
 	object, index, entry := b.Finish(p.Dir, w.NextName(), manifest.Index{Epochs: m.Epochs})
-	if err := archive.PutNew(ctx, r.cfg.Store, entry.Key, object); err != nil {
+	if err := manifest.PutNew(ctx, r.cfg.Store, entry.Key, object); err != nil {
 		return nil, err
 	}
-	if err := archive.PutNew(ctx, r.cfg.Store, entry.Index, index); err != nil {
+	if err := manifest.PutNew(ctx, r.cfg.Store, entry.Index, index); err != nil {
 		return nil, err
 	}
 	p.TailBytes += entry.Length

@@ -10,7 +10,6 @@ import (
 	"tidewater/internal/logio"
 	"tidewater/internal/objstore"
 	"tidewater/internal/record"
-	"tidewater/tiering/archive"
 	"tidewater/tiering/manifest"
 )
 
@@ -106,11 +105,11 @@ func Run(ctx context.Context, cfg Config) (*Plan, error) {
 		return nil, err
 	}
 	plan := &Plan{Layout: layout, Source: source}
-	if plan.Metadata, err = archive.NewestMetadata(ctx, cfg.Store, source); err != nil {
+	if plan.Metadata, err = manifest.NewestMetadata(ctx, cfg.Store, source); err != nil {
 		return nil, err
 	}
 	plan.Blob = plan.Metadata.Blob
-	if plan.Cut, err = archive.NewestCut(ctx, cfg.Store, source); err != nil && !errors.Is(err, objstore.ErrNotFound) {
+	if plan.Cut, err = manifest.NewestCut(ctx, cfg.Store, source); err != nil && !errors.Is(err, objstore.ErrNotFound) {
 		return nil, err
 	}
 	topics, err := cfg.Topics(plan.Blob)
@@ -224,7 +223,7 @@ func (plan *Plan) complete(ctx context.Context, cfg Config, tails *tails) error 
 		Header: plan.Layout.Header(), Number: 1, Epoch: 0, Created: cfg.Now().UnixMilli(),
 		NextProducerID: plan.NextProducerID, NextSchemaID: plan.NextSchemaID, Blob: plan.Blob,
 	}
-	if err := archive.PutNew(ctx, cfg.Store, plan.Layout.Metadata(1), m.AppendTo(nil)); err != nil {
+	if err := manifest.PutNew(ctx, cfg.Store, plan.Layout.Metadata(1), m.AppendTo(nil)); err != nil {
 		return fmt.Errorf("complete incarnation %d: %w", plan.Layout.Incarnation, err)
 	}
 	return nil
