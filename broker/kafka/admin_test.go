@@ -57,7 +57,7 @@ func TestFindCoordinator(t *testing.T) {
 			k := resp.Coordinators[1]
 			resp.ErrorCode, resp.NodeID, resp.Port = k.ErrorCode, k.NodeID, k.Port
 		}
-		if resp.ErrorCode != 0 || resp.NodeID != 1 || resp.Port != w.cluster.listener.Port {
+		if resp.ErrorCode != 0 || resp.NodeID != 1 || resp.Port != w.cluster.Brokers()[0].Listeners[0].Port {
 			t.Errorf("v%d: %+v", v, resp)
 		}
 	}
@@ -108,7 +108,9 @@ func TestReadReplicaRefusesProduce(t *testing.T) {
 	w := open(t, nil)
 	w.topic(t, "t", 1)
 	log := w.cluster.log("t", 0)
-	log.appendErr = fmt.Errorf("%w (source bucket s3://source/tidewater)", logio.ErrReadOnly)
+	log.with(func(l *fakeLog) {
+		l.appendErr = fmt.Errorf("%w (source bucket s3://source/tidewater)", logio.ErrReadOnly)
+	})
 	c := w.dial(t)
 	req := produceOf(9, "t", record.TopicID{}, 0, -1, batchOf(t, 1, record.None))
 	c.send(frameOf(1, req))

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -153,7 +154,7 @@ func TestListOffsets(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	log.offsets.LogStart, log.offsets.Archived, log.offsets.LastStable = 2, 5, 8
+	log.with(func(l *fakeLog) { l.offsets.LogStart, l.offsets.Archived, l.offsets.LastStable = 2, 5, 8 })
 	for _, c := range []struct {
 		ts, want int64
 		iso      int8
@@ -222,8 +223,8 @@ func TestTopicAdministration(t *testing.T) {
 
 // Shows the answers for topics that are asked for and are not there.
 func TestMetadataOfMissingTopics(t *testing.T) {
-	auto := true
-	w := open(t, func(c *Config) { c.AutoCreateTopics = func() bool { return auto } })
+	var auto atomic.Bool
+	w := open(t, func(c *Config) { c.AutoCreateTopics = auto.Load })
 	cl := w.client(t)
 	ask := func(name string, allow bool) int16 {
 		req := kmsg.NewPtrMetadataRequest()
@@ -252,7 +253,7 @@ func TestMetadataOfMissingTopics(t *testing.T) {
 		{"no/slash", true, true, kerr.InvalidTopicException.Code},
 		{cluster.ConsumerOffsetsTopic, true, true, kerr.UnknownTopicOrPartition.Code},
 	} {
-		auto = c.auto
+		auto.Store(c.auto)
 		if got := ask(c.name, c.allow); got != c.want {
 			t.Errorf("%q with auto creation %v, allowed %v: code %d, want %d", c.name, c.auto, c.allow, got, c.want)
 		}
@@ -362,9 +363,7 @@ func TestErrorsOfLogs(t *testing.T) {
 		{logio.ErrReadOnly, kerr.PolicyViolation},
 		{errors.New("never seen"), kerr.UnknownServerError},
 	} {
-		log.mu.Lock()
-		log.appendErr = fmt.Errorf("append to t-0: %w", c.err)
-		log.mu.Unlock()
+		log.with(func(l *fakeLog) { l.appendErr = fmt.Errorf("append to t-0: %w", c.err) })
 		err := cl.ProduceSync(within(t), &kgo.Record{Topic: "t", Value: []byte("v")}).FirstErr()
 		if !errors.Is(err, c.want) && !(c.want.Retriable && errors.Is(err, kgo.ErrRecordRetries)) {
 			t.Errorf("%v: client saw %v, want %v", c.err, err, c.want)

@@ -60,6 +60,12 @@ type Partitions interface {
 	Partition(id record.PartitionID) (Partition, error)
 }
 
+var (
+	_ View    = (*cluster.View)(nil)
+	_ Cluster = (*cluster.Controller)(nil)
+	_ Groups  = (*group.Coordinator)(nil)
+)
+
 // clusterCode is the one table from the controller's errors to Kafka's.
 func clusterCode(err error) *kerr.Error {
 	for _, line := range [...]struct {

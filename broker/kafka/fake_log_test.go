@@ -225,3 +225,10 @@ func (l *fakeLog) waiting() int {
 	defer l.mu.Unlock()
 	return len(l.listeners)
 }
+
+// with changes or looks at the log's fields between its calls.
+func (l *fakeLog) with(fn func(l *fakeLog)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	fn(l)
+}

@@ -142,7 +142,7 @@ func fetchOf(version int16, topic string, id record.TopicID, offset int64) *kmsg
 func TestProduceAndFetchInEveryVersion(t *testing.T) {
 	w := open(t, nil)
 	topic := w.topic(t, "t", 1)
-	w.cluster.log("t", 0).aborted = []logio.AbortedTxn{{ProducerID: 9, FirstOffset: 3, LastOffset: 5}}
+	w.cluster.log("t", 0).with(func(l *fakeLog) { l.aborted = []logio.AbortedTxn{{ProducerID: 9, FirstOffset: 3, LastOffset: 5}} })
 	c := w.dial(t)
 	sent := batchOf(t, 5, record.Snappy)
 	for v := int16(3); v <= 13; v++ {
@@ -189,7 +189,7 @@ func TestBadRecordsAreRefused(t *testing.T) {
 	w := open(t, nil)
 	w.topic(t, "t", 1)
 	w.topic(t, "__consumer_offsets", 1)
-	w.cluster.log("t", 0).bytesMax = 500
+	w.cluster.log("t", 0).with(func(l *fakeLog) { l.bytesMax = 500 })
 	good := func() record.Batch { return batchOf(t, 2, record.None) }
 	change := func(at int, to byte) []byte {
 		b := good()
@@ -322,10 +322,11 @@ func TestRequestsArriveInPieces(t *testing.T) {
 	if p := c.answer(2, req).(*kmsg.ProduceResponse).Topics[0].Partitions[0]; p.ErrorCode != 0 {
 		t.Fatal(p)
 	}
-	log := w.cluster.log("t", 0)
-	if got := log.batches[1]; !bytes.Equal(got[16:], large[16:]) {
-		t.Error("large batch has other bytes")
-	}
+	w.cluster.log("t", 0).with(func(l *fakeLog) {
+		if !bytes.Equal(l.batches[1][16:], large[16:]) {
+			t.Error("large batch has other bytes")
+		}
+	})
 }
 
 // Shows that ApiVersions is answered in v0 whatever is asked, that the same
