@@ -48,7 +48,7 @@ func (p *Partition) open() error {
 	p.stable.producers.txns.commit(at.next)
 	p.live = p.stable.clone()
 	p.marks = position{logStart: at.logStart, archived: at.archived, manifest: at.manifest}
-	p.committed, p.highWatermark = mark.Index, at.next
+	p.committed, p.released, p.highWatermark = mark.Index, mark.Index, at.next
 	p.localStart = at.next
 	if infos := p.segmentInfos(); len(infos) > 0 {
 		// It may lie above at.next, when trimming lasted and the newest mark

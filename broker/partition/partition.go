@@ -43,8 +43,9 @@ type Partition struct {
 	localStart record.Offset
 	waiters    waiters
 	watchers   watchers
-	// working: WriteSegments, Retain or Close uses the segments.
-	working bool
+	// working: WriteSegments or Retain uses the segments; the one that does
+	// shuts them for a Close (removed: a Remove) that came meanwhile.
+	working, removed bool
 	// sealWanted: the next WriteSegments seals the active segment.
 	sealWanted bool
 	// activeSinceMs is when the first chunk of the active segment was written.
@@ -215,37 +216,68 @@ func (p *Partition) forget(next record.Offset) {
 }
 
 // Close lets go of files and memory. The group must have been stopped first;
-// reads under way end well or with an error. While a WriteSegments or Retain
-// runs it does nothing and answers ErrBusy.
-func (p *Partition) Close() error {
+// reads under way end well or with an error. A WriteSegments or Retain that is
+// under way closes the files when it ends.
+func (p *Partition) Close() error { return p.shut(false) }
+
+// Remove closes the partition and removes its files.
+func (p *Partition) Remove() error { return p.shut(true) }
+
+func (p *Partition) shut(remove bool) error {
 	p.mu.Lock()
-	if p.closed {
-		p.mu.Unlock()
+	p.removed = p.removed || remove
+	again := p.closed && !remove
+	pending := p.tail.pendingBytes
+	p.closed, p.tail = true, tail{}
+	idle := !p.working
+	p.mu.Unlock()
+	if again {
 		return nil
 	}
-	if p.working {
-		p.mu.Unlock()
-		return fmt.Errorf("%w: %s: its segments are being written", logio.ErrBusy, p.Name())
-	}
-	p.closed = true
-	pending := p.tail.pendingBytes
-	p.tail = tail{}
-	p.mu.Unlock()
 	p.cfg.Budget.drop(p, pending)
 	p.failAll(fmt.Errorf("%w: %s", logio.ErrClosed, p.Name()))
+	if !idle {
+		return nil
+	}
+	return p.shutFiles()
+}
+
+// shutFiles closes the files, or removes them.
+func (p *Partition) shutFiles() error {
+	p.mu.Lock()
+	remove := p.removed
+	p.mu.Unlock()
+	if remove {
+		if err := p.segments.Remove(); err != nil {
+			return fmt.Errorf("remove %s: %w", p.Name(), err)
+		}
+		return nil
+	}
 	if err := p.segments.Close(); err != nil {
 		return fmt.Errorf("close %s: %w", p.Name(), err)
 	}
 	return nil
 }
 
-// Remove closes the partition and removes its files.
-func (p *Partition) Remove() error {
-	if err := p.Close(); err != nil {
-		return err
+// begin takes the segments for one step; false when they are taken.
+func (p *Partition) begin() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.working {
+		return false
 	}
-	if err := p.segments.Remove(); err != nil {
-		return fmt.Errorf("remove %s: %w", p.Name(), err)
+	p.working = true
+	return true
+}
+
+// end gives the segments back, and closes them for a Close that came meanwhile.
+func (p *Partition) end() error {
+	p.mu.Lock()
+	p.working = false
+	closed := p.closed
+	p.mu.Unlock()
+	if closed {
+		return p.shutFiles()
 	}
 	return nil
 }

@@ -58,19 +58,25 @@ type gathering struct {
 	full      bool // the next batch did not fit
 }
 
-// take adds batches that came from src, as far as they fit.
-func (g *gathering) take(batches [][]byte, src logio.Source) {
+// take adds batches that came from src, as far as they fit. Offsets have no
+// gap in a log that is not compacted: a source that leaves one out has lost it.
+func (g *gathering) take(batches [][]byte, src logio.Source) error {
 	for _, b := range batches {
 		h := record.Batch(b)
+		if h.BaseOffset() > g.at {
+			g.full = true
+			return fmt.Errorf("%s has no batch that holds offset %d, the next begins at %d", src, g.at, h.BaseOffset())
+		}
 		if h.NextOffset() > g.limit || len(b) > g.left && !(g.minOne && len(g.batches) == 0) {
 			g.full = true
-			return
+			return nil
 		}
 		g.batches = append(g.batches, b)
 		g.bytes[src] += int64(len(b))
 		g.left -= len(b)
 		g.at = h.NextOffset()
 	}
+	return nil
 }
 
 // one asks a source for at least one batch when none is there yet.
@@ -88,8 +94,7 @@ func (p *Partition) gather(ctx context.Context, g *gathering) error {
 		}
 		p.mu.Unlock()
 		if g.at >= tail {
-			g.take(batches, logio.FromMemory)
-			return nil
+			return g.take(batches, logio.FromMemory)
 		}
 		before := g.at
 		var err error
@@ -98,7 +103,9 @@ func (p *Partition) gather(ctx context.Context, g *gathering) error {
 			if errors.Is(err, logio.ErrOffsetOutOfRange) && p.trimmedPast(g.at) {
 				continue // it is in the bucket now, or gone
 			}
-			g.take(batches, logio.FromDisk)
+			if err == nil {
+				err = g.take(batches, logio.FromDisk)
+			}
 		} else {
 			err = p.gatherRemote(ctx, g)
 			g.full = true
@@ -107,13 +114,29 @@ func (p *Partition) gather(ctx context.Context, g *gathering) error {
 			if len(g.batches) > 0 {
 				return nil // the next read meets the fault again, and tells
 			}
-			return fmt.Errorf("%w: read %s at %d: %w", logio.ErrStorage, p.Name(), g.at, err)
+			return p.unreadable(g.at, err)
 		}
 		if g.at == before {
 			return nil
 		}
 	}
 	return nil
+}
+
+// unreadable is the error for an offset that the log has and no tier gives. It
+// is never taken for an offset out of range, which would have a consumer skip
+// what is there, unless retention has passed the offset meanwhile.
+func (p *Partition) unreadable(at record.Offset, cause error) error {
+	p.mu.Lock()
+	o := p.offsets()
+	p.mu.Unlock()
+	switch {
+	case at < o.LogStart:
+		return fmt.Errorf("%w: %s: offset %d, the log is [%d, %d)", logio.ErrOffsetOutOfRange, p.Name(), at, o.LogStart, o.LogEnd)
+	case errors.Is(cause, logio.ErrOffsetOutOfRange):
+		return fmt.Errorf("%w: read %s at %d: %v", logio.ErrStorage, p.Name(), at, cause)
+	}
+	return fmt.Errorf("%w: read %s at %d: %w", logio.ErrStorage, p.Name(), at, cause)
 }
 
 // trimmedPast reports whether local trimming has passed o.
@@ -134,7 +157,9 @@ func (p *Partition) gatherRemote(ctx context.Context, g *gathering) error {
 		return err
 	}
 	had := len(g.batches)
-	g.take(res.Batches, logio.FromBucket)
+	if err := g.take(res.Batches, logio.FromBucket); err != nil {
+		return err
+	}
 	if len(g.batches)-had == len(res.Batches) {
 		// The remote knows better which bytes came from its cache.
 		g.bytes[logio.FromBucket] = 0

@@ -240,3 +240,56 @@ func TestReadCommitted(t *testing.T) {
 		t.Fatalf("aborted: %+v", res.Aborted)
 	}
 }
+
+// closingFS runs a hook at the first sync: something happens in the middle of
+// a step.
+func closingFS(hook func()) disk.FS {
+	f := disk.NewFault(disk.NewMem(0))
+	f.Before(func(c disk.Call) {
+		if c.Op == disk.OpSync && hook != nil {
+			h := hook
+			hook = nil
+			h()
+		}
+	})
+	return f
+}
+
+// A partition removed while a step writes its segments leaves no file behind
+// and no byte in the budget.
+func TestRemoveDuringWrite(t *testing.T) {
+	var p *Partition
+	g := &fakeGroup{}
+	fs := closingFS(func() {
+		if err := p.Remove(); err != nil {
+			t.Error(err)
+		}
+	})
+	p, err := Open(Config{
+		ID: testID, Topic: "t", Host: g, FS: fs, Dir: "log", Settings: testSettings(),
+		Budget: NewBudget(1<<30, 1<<20), Now: func() time.Time { return time.UnixMilli(1_700_000_000_000) }, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.machine = p.StateMachine()
+	g.term(t, 1, true)
+	p.Append(logio.AppendRequest{Batch: idempotent(t, 0), Acks: logio.AcksLeader, Done: func(logio.AppendResult) {}})
+	g.machine.Commit(2)
+	g.machine.Stopped(multiraft.ErrStopped)
+	if err := p.WriteSegments(context.Background(), true); err != nil {
+		t.Log(err)
+	}
+	if names, err := fs.List("log"); err == nil && len(names) > 0 {
+		t.Errorf("files left: %v", names)
+	}
+	if pending, cached := p.cfg.Budget.Use(); pending != 0 || cached != 0 {
+		t.Errorf("budget: %d, %d", pending, cached)
+	}
+	if err := p.WriteSegments(context.Background(), true); err != nil {
+		t.Error(err)
+	}
+	if _, err := p.Offsets(); !errors.Is(err, logio.ErrClosed) {
+		t.Error(err)
+	}
+}

@@ -2,6 +2,7 @@ package partition
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"tidewater/broker/segment"
@@ -153,11 +154,10 @@ func (p *Partition) trimLocal(s *topicconfig.Settings) error {
 	if !p.begin() {
 		return nil
 	}
-	defer func() {
-		p.mu.Lock()
-		p.working = false
-		p.mu.Unlock()
-	}()
+	return errors.Join(p.trim(s), p.end())
+}
+
+func (p *Partition) trim(s *topicconfig.Settings) error {
 	infos := p.segmentInfos()
 	p.mu.Lock()
 	o := p.offsets()

@@ -240,6 +240,10 @@ func TestTieredReads(t *testing.T) {
 	if _, err := w.p.Read(context.Background(), logio.ReadRequest{BytesMax: 100, MinOne: true, CurrentEpoch: -1}); !errors.Is(err, logio.ErrStorage) {
 		t.Fatalf("read without the bucket: %v", err)
 	}
+	b.err, b.segments = nil, b.segments[3:]
+	if _, err := w.p.Read(context.Background(), logio.ReadRequest{BytesMax: 100, MinOne: true, CurrentEpoch: -1}); errors.Is(err, logio.ErrOffsetOutOfRange) || err == nil {
+		t.Fatalf("read of what the bucket lost: %v", err)
+	}
 	if res := w.read(logio.ReadRequest{Offset: 8, BytesMax: 100, MinOne: true}); len(res.Batches) != 1 {
 		t.Fatal("the hot part needs the bucket")
 	}

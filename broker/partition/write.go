@@ -2,10 +2,12 @@ package partition
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"tidewater/broker/journal"
+	"tidewater/broker/multiraft"
 	"tidewater/broker/segment"
 	"tidewater/internal/logio"
 	"tidewater/internal/record"
@@ -27,28 +29,15 @@ func (p *Partition) WriteSegments(ctx context.Context, seal bool) error {
 	if err == nil && p.sealDue(0) {
 		err = p.seal()
 	}
-	p.mu.Lock()
-	p.working = false
-	p.storage = err
-	p.mu.Unlock()
-	if release := p.release(); err == nil {
-		err = release
+	if ctx.Err() == nil { // a step that was called off says nothing of the disk
+		p.mu.Lock()
+		p.storage = err
+		p.mu.Unlock()
 	}
-	if err != nil {
+	if err = errors.Join(err, p.release(), p.end()); err != nil {
 		return fmt.Errorf("write segments of %s: %w", p.Name(), err)
 	}
 	return nil
-}
-
-// begin takes the segments for one step; false when they are taken.
-func (p *Partition) begin() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed || p.working {
-		return false
-	}
-	p.working = true
-	return true
 }
 
 // writePending writes committed entries chunk by chunk.
@@ -122,6 +111,10 @@ func (p *Partition) advance(chunk []tailEntry) {
 	}
 	s.producers.txns.commit(s.next)
 	s.producers.txns.forgetBefore(s.logStart)
+	if p.closed {
+		p.mu.Unlock()
+		return
+	}
 	bytes, next := p.tail.setWritten(len(chunk)), s.next
 	p.mu.Unlock()
 	p.cfg.Budget.written(p, next, bytes)
@@ -137,7 +130,11 @@ func (p *Partition) release() error {
 	}
 	m := journal.Mark{Index: p.stable.index, Term: p.stable.term, Data: p.stable.encode()}
 	p.mu.Unlock()
-	if err := p.cfg.Host.Do(p.cfg.ID, func(g Group) { g.Release(m) }); err != nil {
+	err := p.cfg.Host.Do(p.cfg.ID, func(g Group) { g.Release(m) })
+	if errors.Is(err, multiraft.ErrBusy) {
+		return nil
+	}
+	if err != nil {
 		return p.asLog(err)
 	}
 	p.mu.Lock()
@@ -195,14 +192,15 @@ func (p *Partition) Seal() {
 }
 
 // Due reports whether a WriteSegments is worth it: that many bytes wait for
-// it, the oldest for that long, or the active segment is to be sealed.
+// it, the oldest for that long, the active segment is to be sealed, or the
+// group was too busy to be told what it may let go of.
 func (p *Partition) Due(bytes int64, age time.Duration) bool {
 	pending, oldestMs := p.Pending()
 	if pending > 0 && (pending >= bytes || p.nowMs()-oldestMs >= age.Milliseconds()) {
 		return true
 	}
 	p.mu.Lock()
-	wanted := p.sealWanted && pending > 0
+	wanted := p.sealWanted && pending > 0 || p.stable.index > p.released && p.stopped == nil
 	p.mu.Unlock()
 	return wanted || p.sealDue(0)
 }
