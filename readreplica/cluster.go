@@ -38,7 +38,7 @@ type Config struct {
 	// and series. 0 is 5 s.
 	SweepEvery time.Duration
 	// ManifestEvery is how often each partition's manifest is looked at although
-	// nothing was announced. 0 is one minute.
+	// nothing was announced. 0 is five minutes.
 	ManifestEvery time.Duration
 	Now           func() time.Time
 }
@@ -46,7 +46,7 @@ type Config struct {
 const (
 	defaultMemory        = 256 << 20
 	defaultSweepEvery    = 5 * time.Second
-	defaultManifestEvery = time.Minute
+	defaultManifestEvery = 5 * time.Minute
 	// tailsPerRunMax bounds how many objects of one series one run reads.
 	tailsPerRunMax = 32
 )

@@ -63,6 +63,8 @@ type Keeper struct {
 	meta   manifest.Metadata // newest known; Number 0 for none
 	cut    manifest.Cut
 	housed time.Time
+	series []manifest.Series // as listed last
+	listed time.Time
 	dead   map[manifest.Series]*seriesTrim // looked up by key only
 }
 
@@ -134,7 +136,7 @@ func (k *Keeper) writeMetadata(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read cluster state: %w", err)
 	}
-	series, err := manifest.ListSeries(ctx, k.cfg.Store, k.cfg.Layout)
+	series, err := k.listSeries(ctx)
 	if err != nil {
 		return err
 	}
@@ -151,6 +153,21 @@ func (k *Keeper) writeMetadata(ctx context.Context) error {
 	}
 	k.meta = m
 	return k.dropOld(ctx, m.Number, k.cfg.Layout.Metadata)
+}
+
+// listSeries lists the claims anew when one that is live is missing, and now
+// and then.
+func (k *Keeper) listSeries(ctx context.Context) ([]manifest.Series, error) {
+	now := k.cfg.Now()
+	known := func(s manifest.Series) bool { return slices.Contains(k.series, s) }
+	if k.listed.IsZero() || now.Sub(k.listed) >= k.cfg.HouseEvery || slices.ContainsFunc(k.cfg.Live(), func(s manifest.Series) bool { return !known(s) }) {
+		list, err := manifest.ListSeries(ctx, k.cfg.Store, k.cfg.Layout)
+		if err != nil {
+			return nil, err
+		}
+		k.series, k.listed = list, now
+	}
+	return k.series, nil
 }
 
 // create stores a numbered object; a taken number means that the newest is to

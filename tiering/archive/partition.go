@@ -43,7 +43,9 @@ type Config struct {
 	Grace time.Duration
 	// KeepManifests: see manifest.WriterConfig.
 	KeepManifests uint64
-	Faults        Faults
+	// Now paces deletions, nothing else. Nil looks for them on every run.
+	Now    func() time.Time
+	Faults Faults
 }
 
 const (
@@ -53,6 +55,9 @@ const (
 	defaultGrace       = 10 * time.Minute
 	readBytes          = 1 << 20
 	ripeKeysMax        = 256 // deletions per run
+	// ripeEvery is the pause between looks for ripe objects: each costs a
+	// request for the store's clock.
+	ripeEvery = 30 * time.Second
 )
 
 // Partition archives one partition while this broker leads it.
@@ -62,6 +67,7 @@ type Partition struct {
 	epoch   record.LeaderEpoch
 	lives   int
 	deleted []string // deleted, but still in the manifest's retired list
+	looked  time.Time
 
 	mu     sync.Mutex
 	number uint64        // newest manifest known here
@@ -189,14 +195,23 @@ func (p *Partition) announce(ctx context.Context, marks Marks) error {
 		return fmt.Errorf("manifest %d of %s-%d ends at %d, the log at %d: the log lost what the bucket has",
 			m.Number, p.cfg.Dir.Topic, p.cfg.Dir.ID.Partition, m.End, marks.HighWatermark)
 	}
-	return p.announceChecked(ctx)
+	return p.announceChecked(ctx, marks.Archived)
 }
 
-func (p *Partition) announceChecked(ctx context.Context) error {
+// announceChecked reads the manifest back, sees that what it names from from on
+// is there in full size, and commits its end in the partition's own log.
+func (p *Partition) announceChecked(ctx context.Context, from record.Offset) error {
 	if err := p.w.ReadBack(ctx); err != nil {
 		return p.fenced(err)
 	}
 	m := p.w.Current()
+	for i := range m.Entries {
+		if e := &m.Entries[i]; e.Next() > from {
+			if err := checkStored(ctx, p.cfg.Store, e); err != nil {
+				return err
+			}
+		}
+	}
 	if err := p.cfg.Source.SetArchived(ctx, m.End, m.Number); err != nil {
 		return fmt.Errorf("commit %d as archived: %w", m.End, err)
 	}
@@ -210,6 +225,9 @@ func (p *Partition) advance(ctx context.Context, marks Marks) (Result, error) {
 	stored, err := p.upload(ctx, marks, next, &res)
 	if err != nil {
 		return res, err
+	}
+	if len(stored) == 0 && !p.shrinks(next, marks.LogStart) {
+		return res, nil
 	}
 	clock, err := p.cfg.Store.Now(ctx)
 	if err != nil {
@@ -228,7 +246,7 @@ func (p *Partition) advance(ctx context.Context, marks Marks) (Result, error) {
 		next.StableTo = min(marks.LastStable, next.End)
 	}
 	next.Forget(p.deleted)
-	if err := p.commit(ctx, next, stored, now); err != nil {
+	if err := p.commit(ctx, next, marks, len(stored) > 0, now); err != nil {
 		return res, err
 	}
 	p.deleted = nil
@@ -236,11 +254,11 @@ func (p *Partition) advance(ctx context.Context, marks Marks) (Result, error) {
 }
 
 // commit makes next current and then, checked, known to the Source.
-func (p *Partition) commit(ctx context.Context, next *manifest.Manifest, stored []upload, now int64) error {
+func (p *Partition) commit(ctx context.Context, next *manifest.Manifest, marks Marks, grown bool, now int64) error {
 	if err := manifest.CheckRoot(ctx, p.cfg.Store, p.cfg.Dir.Layout); err != nil {
 		return p.fenced(err)
 	}
-	if p.cfg.Faults.TrimBeforeChecked && len(stored) > 0 {
+	if p.cfg.Faults.TrimBeforeChecked && grown {
 		if err := p.cfg.Source.SetArchived(ctx, next.End, next.Number+1); err != nil {
 			return err
 		}
@@ -249,13 +267,8 @@ func (p *Partition) commit(ctx context.Context, next *manifest.Manifest, stored 
 		return p.fenced(err)
 	}
 	p.publish()
-	if len(stored) == 0 {
+	if !grown {
 		return nil
 	}
-	for _, u := range stored {
-		if err := u.check(ctx, p.cfg.Store); err != nil {
-			return err
-		}
-	}
-	return p.announceChecked(ctx)
+	return p.announceChecked(ctx, marks.Archived)
 }

@@ -9,6 +9,12 @@ import (
 	"tidewater/tiering/manifest"
 )
 
+// shrinks reports whether shrink has anything to do.
+func (p *Partition) shrinks(m *manifest.Manifest, logStart record.Offset) bool {
+	_, old := m.OldPage()
+	return old || logStart > m.LogStart || len(m.Entries) > p.cfg.EntriesMax
+}
+
 // shrink applies the log start to next and spills old entries to a page.
 func (p *Partition) shrink(ctx context.Context, next *manifest.Manifest, logStart record.Offset, now int64) (changed bool, err error) {
 	changed = next.Trim(logStart, now)
@@ -51,7 +57,7 @@ func (p *Partition) spill(ctx context.Context, next *manifest.Manifest) error {
 // what it retires no manifest of any incarnation will name again.
 func (p *Partition) collect(ctx context.Context) error {
 	m := p.w.Current()
-	if len(m.Retired) > len(p.deleted) {
+	if len(m.Retired) > len(p.deleted) && p.due() {
 		if err := p.deleteRipe(ctx, m); err != nil {
 			return p.fenced(err)
 		}
@@ -60,6 +66,19 @@ func (p *Partition) collect(ctx context.Context) error {
 		return p.fenced(err)
 	}
 	return nil
+}
+
+// due paces the looks for ripe objects.
+func (p *Partition) due() bool {
+	if p.cfg.Now == nil {
+		return true
+	}
+	now := p.cfg.Now()
+	if now.Sub(p.looked) < ripeEvery {
+		return false
+	}
+	p.looked = now
+	return true
 }
 
 func (p *Partition) deleteRipe(ctx context.Context, m *manifest.Manifest) error {

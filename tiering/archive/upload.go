@@ -11,25 +11,24 @@ import (
 
 // upload is a segment that was stored and is in no manifest yet.
 type upload struct {
-	entry       manifest.Entry
-	objectBytes int64
-	indexBytes  int64
-	history     History
+	entry   manifest.Entry
+	history History
 }
 
-// check sees that both objects are there in full.
-func (u *upload) check(ctx context.Context, store objstore.Store) error {
-	for _, o := range []struct {
-		key  string
-		size int64
-	}{{u.entry.Key, u.objectBytes}, {u.entry.Index, u.indexBytes}} {
-		info, err := store.Head(ctx, o.key)
-		if err != nil {
-			return fmt.Errorf("check stored object: %w", err)
-		}
-		if info.Size != o.size {
-			return fmt.Errorf("check stored object %s: %w: %d bytes, %d were sent", o.key, manifest.ErrCorrupt, info.Size, o.size)
-		}
+// checkStored sees that an entry's objects are there, the data in full size.
+func checkStored(ctx context.Context, store objstore.Store, e *manifest.Entry) error {
+	info, err := store.Head(ctx, e.Key)
+	if err != nil {
+		return fmt.Errorf("check stored segment: %w", err)
+	}
+	if want := e.Position + e.Length; info.Size < want {
+		return fmt.Errorf("check stored segment %s: %w: %d bytes, %d were sent", e.Key, manifest.ErrCorrupt, info.Size, want)
+	}
+	if e.Index == "" {
+		return nil
+	}
+	if _, err := store.Head(ctx, e.Index); err != nil {
+		return fmt.Errorf("check stored index: %w", err)
 	}
 	return nil
 }
@@ -96,7 +95,7 @@ func (p *Partition) put(ctx context.Context, b *manifest.SegmentBuilder, h Histo
 	object, index, entry := b.Finish(p.cfg.Dir, p.w.NextName(), manifest.Index{
 		Epochs: h.Epochs, ProducersAtBase: h.ProducersAtBase, ProducersAtEnd: h.ProducersAtEnd,
 	})
-	u := upload{entry: entry, objectBytes: int64(len(object)), indexBytes: int64(len(index)), history: h}
+	u := upload{entry: entry, history: h}
 	if err := manifest.PutNew(ctx, p.cfg.Store, entry.Key, object); err != nil {
 		return u, err
 	}

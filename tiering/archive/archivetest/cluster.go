@@ -71,7 +71,7 @@ func (c *Cluster) Boot(store objstore.Store) {
 	c.Set = archive.Set{}
 	for n, l := range c.Logs {
 		c.Set.Add(archive.Led{Source: l, Archive: archive.NewPartition(archive.Config{
-			Store: store, Dir: c.Dir(n), Source: l, Name: s.String(), ObjectBytesMax: c.ObjectBytesMax, KeepManifests: 4, Grace: time.Minute,
+			Store: store, Dir: c.Dir(n), Source: l, Name: s.String(), ObjectBytesMax: c.ObjectBytesMax, KeepManifests: 4, Grace: time.Minute, Now: c.Now,
 		})})
 	}
 	c.Tails = archive.NewTails(archive.TailsConfig{Store: store, Layout: c.Layout, Series: s, Partitions: c.Set.List, Now: c.Now})
