@@ -66,6 +66,8 @@ type Broker struct {
 	kafka      *kafka.Server
 	http       []*httpServer
 
+	restored *restorePlan // until every partition of a restore has begun
+
 	ready  atomic.Bool
 	loops  *errgroup.Group
 	cancel context.CancelCauseFunc
@@ -150,7 +152,8 @@ func (b *Broker) openDisk(context.Context) error {
 		}
 	}
 	b.identity = id
-	return nil
+	b.restored, err = loadRestore(b.cfg.DataDir)
+	return err
 }
 
 func (b *Broker) openRaft(context.Context) error {
@@ -197,8 +200,7 @@ func (b *Broker) openController(ctx context.Context) error {
 		return err
 	}
 	if b.controller.View().Identity() == (cluster.Identity{}) {
-		restoring := b.restorePlan() != nil
-		if err := b.controller.Bootstrap(ctx, b.identity.cluster(), restoring); err != nil {
+		if err := b.controller.Bootstrap(ctx, b.identity.cluster(), b.restored != nil); err != nil {
 			return fmt.Errorf("bootstrap cluster: %w", err)
 		}
 	}
@@ -232,7 +234,7 @@ func (b *Broker) openPartitions(context.Context) error {
 		identity: segment.Identity{ClusterID: b.identity.ClusterID, Incarnation: b.identity.Incarnation},
 		host:     b.host, fs: b.disk, files: segment.NewCache(segmentFilesMax, segmentIndexBytesMax),
 		budget:   partition.NewBudget(b.cfg.Memory/4, b.cfg.Memory/4),
-		settings: b.controller.Settings, restored: b.restorePlan(), log: b.log,
+		settings: b.controller.Settings, restored: b.restored, log: b.log,
 		leads: leadQueue{wake: make(chan struct{}, 1), changed: map[record.PartitionID]multiraft.Leadership{}},
 		byID:  map[record.PartitionID]*hosted{}, forgotten: map[record.TopicID]bool{},
 	}
@@ -278,6 +280,9 @@ func (b *Broker) openLoops(context.Context) error {
 	b.loops.Go(func() error { return b.ended("segments", b.writeSegments(b.done)) })
 	b.loops.Go(func() error { return b.ended("groups", b.groups.Run(b.done)) })
 	b.openTier()
+	if b.replica != nil {
+		b.loop("follow", followEvery, b.replica.step)
+	}
 	b.wakeController()
 	return nil
 }
@@ -296,7 +301,7 @@ func (b *Broker) openServers(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w (choose another with --kafka-addr)", err)
 	}
-	if err := b.register(ctx); err != nil {
+	if err := b.register(ctx, b.KafkaAddr()); err != nil {
 		return err
 	}
 	if b.cfg.AdminAddr == "" {
@@ -318,11 +323,12 @@ func (b *Broker) Partition(id record.PartitionID) (kafka.Partition, error) {
 	return b.parts.Partition(id)
 }
 
-// register announces this broker, with the address that clients are to use.
-func (b *Broker) register(ctx context.Context) error {
+// register announces this broker, with the address that clients are to use:
+// the configured one, or where it listens.
+func (b *Broker) register(ctx context.Context, listens string) error {
 	advertised := b.cfg.KafkaAdvertised
 	if advertised == "" {
-		advertised = b.KafkaAddr()
+		advertised = listens
 	}
 	host, port, err := net.SplitHostPort(advertised)
 	if err != nil {

@@ -90,7 +90,7 @@ func (b *Broker) tellLeaders(ctx context.Context, v *cluster.View, leads map[rec
 		}
 	}
 	clear(leads)
-	return nil
+	return b.forgetRestore()
 }
 
 // leadGroups gives or takes a partition of __consumer_offsets.

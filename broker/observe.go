@@ -13,7 +13,7 @@ import (
 func (b *Broker) metrics() collector {
 	k := b.kafka.Stats
 	r := b.host.Stats
-	return collector{
+	c := collector{
 		counters("kafka_requests_total", "Kafka requests answered, by API.", "api", func() []sample { return byAPI(k().Requests) }),
 		counters("kafka_request_errors_total", "Kafka requests with an error code in the answer, by API.", "api", func() []sample { return byAPI(k().Errors) }),
 		counter("kafka_received_bytes_total", "Bytes of Kafka requests.", func() float64 { return float64(k().BytesIn) }),
@@ -36,6 +36,14 @@ func (b *Broker) metrics() collector {
 		gauge("log_pending_bytes", "Bytes of committed or appended batches in no segment yet.", func() float64 { p, _ := b.parts.budget.Use(); return float64(p) }),
 		gauge("log_cached_bytes", "Bytes of batches kept in memory for readers.", func() float64 { _, c := b.parts.budget.Use(); return float64(c) }),
 	}
+	if b.tier != nil {
+		c = append(c, gauge("cache_bytes", "Bytes of bucket chunks in the disk cache.", func() float64 { return float64(b.tier.cache.Used()) }),
+			gauge("bucket_fenced", "1 once a newer incarnation owns the bucket.", func() float64 { return flag(b.tier.fenced()) }))
+	}
+	if b.replica != nil {
+		c = append(c, gauges("replica_lag_seconds", "Time from the newest batch's timestamp until it could be read here.", []string{"topic", "partition"}, b.replica.lag))
+	}
+	return c
 }
 
 func flag(b bool) float64 {

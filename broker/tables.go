@@ -21,6 +21,7 @@ import (
 	"tidewater/internal/logio"
 	"tidewater/internal/objstore"
 	"tidewater/internal/record"
+	"tidewater/internal/topicconfig"
 )
 
 const (
@@ -256,6 +257,20 @@ func (b *Broker) tableEnd(id record.PartitionID) record.Offset {
 // tableIdent names a topic's table: dots would be further namespaces.
 func tableIdent(topic, namespace string) catalog.Ident {
 	return catalog.Ident{Namespace: strings.Split(namespace, "."), Name: strings.ReplaceAll(topic, ".", "_")}
+}
+
+// TableOf gives the name of a topic's table and how its rows are made, by the
+// topic's own properties; a topic without a table is an error that says so.
+func TableOf(topic string, props map[string]string) (catalog.Ident, commit.Topic, error) {
+	s, faults := topicconfig.Parse(props)
+	for _, f := range faults {
+		return catalog.Ident{}, commit.Topic{}, fmt.Errorf("topic %s: %w", topic, f)
+	}
+	if !s.Iceberg.On() {
+		return catalog.Ident{}, commit.Topic{}, fmt.Errorf("topic %s has no table: set tidewater.iceberg.mode", topic)
+	}
+	want, err := tableTopic(s)
+	return tableIdent(topic, s.Iceberg.Namespace), want, err
 }
 
 // tableTopic turns a topic's properties into what its committer needs.

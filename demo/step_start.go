@@ -11,7 +11,7 @@ const (
 	accessKey         = "tidewater"
 	secretKey         = "tidewater"
 	readOnlyAccessKey = "tidewater-readonly"
-	readOnlySecretKey = "tidewater-readonly"
+	readOnlySecretKey = "tidewater"
 )
 
 func (d *demo) bucketURL() string {

@@ -25,12 +25,12 @@ func table(ctx context.Context, d *demo) error {
 		say("  %-3v %6.0f", row["carrier"], row["rows"])
 	}
 	say("  and %d more", max(0, len(carriers)-5))
-	offsets, err := d.query(ctx, "--group-by", "kafka_partition", "--max", "kafka_offset")
+	offsets, err := d.table(ctx, "offsets")
 	if err != nil {
 		return err
 	}
 	for _, row := range offsets {
-		say("partition %v: %6.0f rows, highest offset %6.0f", row["kafka_partition"], row["rows"], row["max_kafka_offset"])
+		say("partition %v: %6.0f rows, highest offset %6.0f", row["partition"], row["rows"], row["highest_offset"])
 	}
 	say("paste to ask it yourself:")
 	d.engineHints()
@@ -63,7 +63,12 @@ func (d *demo) waitTable(ctx context.Context) error {
 
 // query runs `tidewater table query` and gives its rows.
 func (d *demo) query(ctx context.Context, args ...string) ([]map[string]any, error) {
-	out, err := d.cli(ctx, append([]string{"table", "query", "topics." + topic, "--catalog", "http://" + d.ports.catalog, "--format", "json"}, args...)...)
+	return d.table(ctx, "query", args...)
+}
+
+// table runs a `tidewater table` command on the topic's table.
+func (d *demo) table(ctx context.Context, command string, args ...string) ([]map[string]any, error) {
+	out, err := d.cli(ctx, append([]string{"table", command, "topics." + topic, "--catalog", "http://" + d.ports.catalog, "--format", "json"}, args...)...)
 	if err != nil {
 		return nil, err
 	}

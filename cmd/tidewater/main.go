@@ -73,7 +73,8 @@ Exit codes: 0 done, 1 failed, 2 wrong command line, 3 verify found a difference.
 		return usageError{fmt.Errorf("%w (see '%s --help')", err, c.CommandPath())}
 	})
 	root.PersistentFlags().String("format", "table", "output: table or json (one object per line)")
-	root.AddCommand(devCommand(), brokerCommand(), topicCommand(), groupCommand(), produceCommand(), consumeCommand(), s3Command(), versionCommand())
+	root.AddCommand(devCommand(), brokerCommand(), topicCommand(), groupCommand(), produceCommand(), consumeCommand(),
+		tableCommand(), verifyCommand(), replicaCommand(), restoreCommand(), s3Command(), versionCommand())
 	for _, c := range root.Commands() {
 		markUsage(c)
 	}
