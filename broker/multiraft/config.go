@@ -103,13 +103,13 @@ func (c *Config) Validate() error {
 	}
 	var faults []error
 	if c.Journal == nil {
-		faults = append(faults, errors.New("Journal is missing"))
+		faults = append(faults, errors.New("no Journal is given"))
 	}
 	if c.Shards < 0 || c.Shards > 1024 {
 		faults = append(faults, fmt.Errorf("Shards %d: want 1 to 1024", c.Shards))
 	}
 	if c.QueueMax < 0 || c.QueueWait < 0 || c.TickEvery < 0 {
-		faults = append(faults, errors.New("QueueMax, QueueWait and TickEvery must not be negative"))
+		faults = append(faults, errors.New("bounds QueueMax, QueueWait and TickEvery must not be negative"))
 	}
 	if c.GroupBytesMax < 0 || c.UncommittedBytesMax < 0 || c.HeldBytesMax < 0 {
 		faults = append(faults, errors.New("byte bounds must not be negative"))

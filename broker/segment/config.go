@@ -71,10 +71,10 @@ type Config struct {
 func (c *Config) Validate() error {
 	var faults []error
 	if c.FS == nil {
-		faults = append(faults, errors.New("FS is nil"))
+		faults = append(faults, errors.New("no FS is given"))
 	}
 	if c.Dir == "" {
-		faults = append(faults, errors.New("Dir is empty"))
+		faults = append(faults, errors.New("no Dir is given"))
 	}
 	if c.SegmentBytes < 0 || c.SegmentBytes > SegmentBytesMax {
 		faults = append(faults, fmt.Errorf("SegmentBytes is %d, at most %d", c.SegmentBytes, int64(SegmentBytesMax)))
