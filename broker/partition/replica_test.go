@@ -21,9 +21,13 @@ type fakeGroup struct {
 	machine multiraft.StateMachine
 	mark    journal.Mark
 	err     error // what Propose answers
+	busy    error // what Do answers
 }
 
 func (g *fakeGroup) Do(_ record.PartitionID, task func(Group)) error {
+	if g.busy != nil {
+		return g.busy
+	}
 	task(g)
 	return nil
 }
@@ -43,7 +47,7 @@ func (g *fakeGroup) add(data []byte) error {
 }
 
 // term begins a new term, led here or not, with its empty entry.
-func (g *fakeGroup) term(t *testing.T, term uint64, leading bool) {
+func (g *fakeGroup) term(t testing.TB, term uint64, leading bool) {
 	t.Helper()
 	g.lead = multiraft.Leadership{Term: term, Leader: 1, Leading: leading, Ready: leading}
 	g.machine.Lead(g.lead)
@@ -57,7 +61,7 @@ func (g *fakeGroup) truncate(last record.Index) {
 	g.machine.Truncate(last)
 }
 
-func newReplica(t *testing.T) (*Partition, *fakeGroup) {
+func newReplica(t testing.TB) (*Partition, *fakeGroup) {
 	t.Helper()
 	g := &fakeGroup{}
 	now := time.UnixMilli(1_700_000_000_000)

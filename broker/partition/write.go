@@ -26,8 +26,8 @@ func (p *Partition) WriteSegments(ctx context.Context, seal bool) error {
 	p.sealWanted = p.sealWanted || seal
 	p.mu.Unlock()
 	err := p.writePending(ctx)
-	if err == nil && p.sealDue(0) {
-		err = p.seal()
+	if err == nil {
+		err = p.sealIfDue()
 	}
 	if ctx.Err() == nil { // a step that was called off says nothing of the disk
 		p.mu.Lock()
@@ -158,6 +158,18 @@ func (p *Partition) sealDue(more int64) bool {
 	}
 	old := p.settings.SegmentAge > 0 && now-p.activeSinceMs >= p.settings.SegmentAge.Milliseconds()
 	return old || in.Bytes+more > p.settings.SegmentBytes
+}
+
+// sealIfDue seals the active segment, or drops a request to seal when it holds
+// nothing.
+func (p *Partition) sealIfDue() error {
+	if p.sealDue(0) {
+		return p.seal()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sealWanted = false
+	return nil
 }
 
 // seal writes the producers' state at the end of the active segment, then
