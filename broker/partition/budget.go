@@ -71,6 +71,19 @@ func (b *Budget) written(owner *Partition, next record.Offset, bytes int64) {
 	}
 }
 
+// trimmed takes what an owner had cached below next off the account.
+func (b *Budget) trimmed(owner *Partition, next record.Offset) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.order = slices.DeleteFunc(b.order, func(c cached) bool {
+		below := c.owner == owner && c.next <= next
+		if below {
+			b.cached -= c.bytes
+		}
+		return below
+	})
+}
+
 // drop takes everything of owner out; pending is what it had in no segment.
 func (b *Budget) drop(owner *Partition, pending int64) {
 	b.mu.Lock()

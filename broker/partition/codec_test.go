@@ -2,6 +2,7 @@ package partition
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"errors"
 	"flag"
@@ -77,6 +78,34 @@ func TestStoredForms(t *testing.T) {
 		if back, err := decodeCommand(c.encode()); err != nil || back != c {
 			t.Errorf("%s came back as %+v, %v", name, back, err)
 		}
+	}
+}
+
+// A snapshot brought forward over batches is that of a log that holds them:
+// transactions that ended in them are not open in it.
+func TestReplaySnapshot(t *testing.T) {
+	batches := []record.Batch{
+		makeBatch(t, record.Builder{Producer: &record.Producer{ID: 6}, Transactional: true}, 78, 1, 1),
+		makeBatch(t, record.Builder{Producer: &record.Producer{ID: 7}, Transactional: true}, 78, 1, 1),
+		markerBatch(t, 6, 0, false, 9),
+	}
+	for i, b := range batches {
+		b.SetBaseOffset(record.Offset(i))
+	}
+	data, err := ReplaySnapshot(context.Background(), testIdentity(), nil, 3, 1000, func(_ context.Context, fn func(record.Batch) error) error {
+		for _, b := range batches {
+			if err := fn(b); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, next, s, err := decodeSnapshot(data)
+	if err != nil || next != 3 || len(s.txns.undecided) != 1 || s.txns.undecided[0].producer != 7 || len(s.txns.aborted) != 1 {
+		t.Fatalf("at %d: %+v, %v", next, s.txns, err)
 	}
 }
 

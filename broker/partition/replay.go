@@ -24,5 +24,8 @@ func ReplaySnapshot(ctx context.Context, id segment.Identity, snapshot []byte, n
 	if err != nil {
 		return nil, fmt.Errorf("replay producers up to offset %d: %w", next, err)
 	}
+	// A snapshot says of a transaction that it is open or aborted, not that
+	// its marker waits for a commit: everything in the bucket is committed.
+	s.txns.commit(next)
 	return encodeSnapshot(id, next, &s), nil
 }

@@ -178,8 +178,8 @@ func (p *Partition) trim(s *topicconfig.Settings) error {
 	return p.removeBefore(infos, min(target, stable))
 }
 
-// removeBefore removes sealed segments wholly below target. Readers are sent
-// elsewhere first.
+// removeBefore removes sealed segments wholly below target, from memory too.
+// Readers are sent elsewhere first.
 func (p *Partition) removeBefore(infos []segment.Info, target record.Offset) error {
 	first := record.Offset(-1)
 	for _, in := range infos {
@@ -193,6 +193,8 @@ func (p *Partition) removeBefore(infos []segment.Info, target record.Offset) err
 	p.mu.Lock()
 	p.localStart = max(p.localStart, first)
 	p.mu.Unlock()
+	p.cfg.Budget.trimmed(p, first)
+	p.forget(first)
 	if err := p.segments.RemoveBefore(first); err != nil {
 		return err
 	}
