@@ -25,6 +25,7 @@ type Committer struct {
 
 	ready   bool // tables exist, with the wanted schema, and were checked
 	pending *pending
+	next    *Topic // from Configure, taken when nothing is pending
 }
 
 // pending is a round whose files are in the bucket and whose commits are not
@@ -59,13 +60,16 @@ func New(cfg Config) (*Committer, error) {
 	tc.FS, tc.Log = cfg.FS, cfg.Log
 	tc.Name = func() string { return name(cfg.Random) }
 	c.translator = translate.New(tc)
-	c.Configure(cfg.Topic)
+	c.take(cfg.Topic)
 	return c, nil
 }
 
-// Configure changes the topic's properties; the next round brings the table's
-// schema up first.
-func (c *Committer) Configure(topic Topic) {
+// Configure changes the topic's properties. The next round brings the table's
+// schema up first; a round that is half committed is finished as it was begun.
+// The partition spec of a table that exists stays.
+func (c *Committer) Configure(topic Topic) { c.next = &topic }
+
+func (c *Committer) take(topic Topic) {
 	c.cfg.Topic = topic
 	c.ready = false
 	c.dead = nil
@@ -87,6 +91,10 @@ func (c *Committer) Translated(p int32) (record.Offset, bool) {
 // RunOnce does one round. ErrMoved and the errors of catalog and store are for
 // a retry, *StoppedError and *translate.InvalidRecordError for a person.
 func (c *Committer) RunOnce(ctx context.Context) (Round, error) {
+	if c.next != nil && c.pending == nil {
+		c.take(*c.next)
+		c.next = nil
+	}
 	if !c.ready {
 		if err := c.prepare(ctx); err != nil {
 			return Round{}, err

@@ -2,9 +2,15 @@ package commit
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"testing"
 
+	ice "github.com/apache/iceberg-go"
+
 	"tidewater/iceberg/icebergtest"
+	"tidewater/iceberg/scan"
+	"tidewater/iceberg/schema"
 	"tidewater/internal/record"
 )
 
@@ -80,4 +86,42 @@ func TestCommitStopsAtBucketEnd(t *testing.T) {
 			t.Fatalf("fault %v: table is at %d, bucket at 2", fault, ends(c)[0])
 		}
 	}
+}
+
+// A changed schema adds its columns by a commit of its own before the next
+// data; a changed type stops the table; the table's mode may change.
+func TestConfigure(t *testing.T) {
+	w := newWorld(t, 1, true)
+	c := w.committer()
+	w.parts[0].AppendValues(`{"carrier": "UA", "extra": "unknown yet"}`)
+	w.drain(c)
+	compile := func(text string) Topic {
+		t.Helper()
+		v, err := schema.Compile(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return Topic{Value: v}
+	}
+	c.Configure(compile(`{"type": "object", "properties": {"carrier": {"type": "string"}, "extra": {"type": "string"}}}`))
+	w.parts[0].AppendValues(`{"extra": "known"}`)
+	w.drain(c)
+	table := scan.At(w.fs(), ident(), c.main.meta)
+	groups, err := table.CountBy(context.Background(), "extra", nil)
+	if err != nil || len(groups) != 2 || len(c.main.meta.Schemas()) != 2 {
+		t.Fatalf("groups %v, %d schemas: %v", groups, len(c.main.meta.Schemas()), err)
+	}
+	// A filter on a column that old files lack.
+	if n, err := table.Count(context.Background(), ice.EqualTo(ice.Reference("extra"), "known")); n != 1 || err != nil {
+		t.Fatalf("%d rows, %v", n, err)
+	}
+	c.Configure(compile(`{"type": "object", "properties": {"carrier": {"type": "integer"}}}`))
+	var stopped *StoppedError
+	if _, err := c.RunOnce(context.Background()); !errors.As(err, &stopped) || !strings.Contains(err.Error(), "column carrier is string in the table and long") {
+		t.Fatalf("got %v, want a stop", err)
+	}
+	c.Configure(Topic{})
+	w.parts[0].AppendValues("raw")
+	w.drain(c)
+	w.equal("table", w.rows(ident()), want(0, upTo(3)...))
 }

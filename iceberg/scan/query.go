@@ -46,9 +46,17 @@ func (t *Table) CountBy(ctx context.Context, name string, filter ice.BooleanExpr
 		out = append(out, *g)
 	}
 	slices.SortFunc(out, func(a, b Group) int {
-		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Value, b.Value))
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Value, b.Value), cmp.Compare(rank(a), rank(b)))
 	})
 	return out, err
+}
+
+// rank puts a null behind the text "null".
+func rank(g Group) int {
+	if g.Null {
+		return 1
+	}
+	return 0
 }
 
 // errEnough ends a scan early.

@@ -1,9 +1,11 @@
 package scan
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -40,6 +42,63 @@ func At(fs tablefs.FS, ident catalog.Ident, meta icetable.Metadata) *Table {
 	return &Table{Ident: ident, Metadata: meta, fs: fs}
 }
 
+// projection gives the columns to read for the wanted ones. iceberg-go 0.7.0
+// finds the filter's columns by their place in the whole schema, so that with a
+// filter everything up to the last column needed is read, in the schema's order.
+func (t *Table) projection(filter ice.BooleanExpression, wanted []string) ([]string, error) {
+	if len(wanted) == 0 {
+		return nil, nil
+	}
+	if filter == nil {
+		// A file that has none of the columns read is an error of iceberg-go
+		// 0.7.0; this column is in every file.
+		return append([]string{schema.ColumnPartition}, wanted...), nil
+	}
+	sc := t.Metadata.CurrentSchema()
+	bound, err := ice.BindExpr(sc, filter, true)
+	if err != nil {
+		return nil, fmt.Errorf("scan %s: filter %s: %w", t.Ident, filter, err)
+	}
+	ids, err := ice.ExtractFieldIDs(bound)
+	if err != nil {
+		return nil, fmt.Errorf("scan %s: filter %s: %w", t.Ident, filter, err)
+	}
+	last := -1
+	var names []string
+	for i, f := range sc.Fields() {
+		names = append(names, f.Name)
+		if slices.Contains(wanted, f.Name) || contains(f, ids) {
+			last = i
+		}
+	}
+	return names[:last+1], nil
+}
+
+// contains reports whether field f or a part of it has one of the ids.
+func contains(f ice.NestedField, ids []int) bool {
+	inside, err := ice.IndexByID(ice.NewSchema(0, f))
+	return err != nil || slices.ContainsFunc(ids, func(id int) bool { _, ok := inside[id]; return ok })
+}
+
+// narrow gives the wanted columns of a batch; the caller releases it.
+func narrow(b arrow.RecordBatch, wanted []string) (arrow.RecordBatch, error) {
+	if len(wanted) == 0 || len(wanted) == int(b.NumCols()) {
+		b.Retain()
+		return b, nil
+	}
+	var fields []arrow.Field
+	var columns []arrow.Array
+	for _, name := range wanted {
+		c := column(b, name)
+		if c == nil {
+			return nil, fmt.Errorf("no column %s", name)
+		}
+		fields = append(fields, b.Schema().Field(b.Schema().FieldIndices(name)[0]))
+		columns = append(columns, c)
+	}
+	return array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, b.NumRows()), nil
+}
+
 func (t *Table) scan(filter ice.BooleanExpression, columns []string) *icetable.Scan {
 	open := func(ctx context.Context) (iceio.IO, error) { return t.fs.IO(ctx), nil }
 	ident := append(append([]string{}, t.Ident.Namespace...), t.Ident.Name)
@@ -60,21 +119,27 @@ func (t *Table) Batches(ctx context.Context, filter ice.BooleanExpression, colum
 	if t.Metadata.CurrentSnapshot() == nil {
 		return nil
 	}
-	s := t.scan(filter, columns)
+	read, err := t.projection(filter, columns)
+	if err != nil {
+		return err
+	}
+	s := t.scan(filter, read)
 	defer s.Close()
 	tasks, err := s.PlanFiles(ctx)
 	if err != nil {
 		return fmt.Errorf("plan scan of %s: %w", t.Ident, err)
 	}
+	// Planning is concurrent; the order of files must not be.
+	slices.SortFunc(tasks, func(a, b icetable.FileScanTask) int { return cmp.Compare(a.File.FilePath(), b.File.FilePath()) })
 	for _, task := range tasks {
-		if err := t.file(ctx, s, task, fn); err != nil {
+		if err := t.file(ctx, s, task, columns, fn); err != nil {
 			return fmt.Errorf("scan %s: file %s: %w", t.Ident, task.File.FilePath(), err)
 		}
 	}
 	return nil
 }
 
-func (t *Table) file(ctx context.Context, s *icetable.Scan, task icetable.FileScanTask, fn func(string, arrow.RecordBatch) error) error {
+func (t *Table) file(ctx context.Context, s *icetable.Scan, task icetable.FileScanTask, columns []string, fn func(string, arrow.RecordBatch) error) error {
 	_, batches, err := s.ReadTasks(ctx, []icetable.FileScanTask{task})
 	if err != nil {
 		return err
@@ -83,7 +148,11 @@ func (t *Table) file(ctx context.Context, s *icetable.Scan, task icetable.FileSc
 		if err != nil {
 			return err
 		}
-		err = fn(task.File.FilePath(), b)
+		wanted, err := narrow(b, columns)
+		if err == nil {
+			err = fn(task.File.FilePath(), wanted)
+			wanted.Release()
+		}
 		b.Release()
 		if err != nil {
 			return err
