@@ -255,6 +255,9 @@ func (k *Keeper) retire(ctx context.Context, s manifest.Series) error {
 	}
 	unknown := func(record.PartitionID) (record.Offset, bool) { return 0, false }
 	if err := t.runOnce(ctx, unknown, t.cur.End, true); err != nil {
+		if errors.Is(err, manifest.ErrFenced) {
+			delete(k.dead, s) // another controller wrote; read again
+		}
 		return err
 	}
 	if len(t.live) > 0 || t.cur.RetiredFrom < t.cur.First {

@@ -131,6 +131,16 @@ func (p *Partition) RunOnce(ctx context.Context) (Result, error) {
 		p.publish()
 		return Result{}, nil
 	}
+	res, err := p.run(ctx, marks)
+	if errors.Is(err, manifest.ErrConflict) {
+		// What is current now is loaded; objects just stored are orphans.
+		p.publish()
+		return Result{More: true}, nil
+	}
+	return res, err
+}
+
+func (p *Partition) run(ctx context.Context, marks Marks) (Result, error) {
 	if err := p.lead(ctx, marks); err != nil {
 		return Result{}, err
 	}
@@ -138,11 +148,6 @@ func (p *Partition) RunOnce(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	res, err := p.advance(ctx, marks)
-	if errors.Is(err, manifest.ErrConflict) {
-		// What is current now is loaded; objects just stored are orphans.
-		p.publish()
-		return Result{More: true}, nil
-	}
 	if err != nil {
 		return Result{}, err
 	}

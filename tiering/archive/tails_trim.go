@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"tidewater/internal/objstore"
@@ -21,6 +22,8 @@ type seriesTrim struct {
 	cur    manifest.TailManifest // Number 0: none written yet
 	// live are the objects from cur.First on whose extents are known.
 	live []liveTail
+	// pending was sent and its fate is not known: it is sent again as it is.
+	pending *manifest.TailManifest
 	// oldest is the oldest tail manifest that may still exist.
 	oldest uint64
 }
@@ -57,6 +60,9 @@ func (t *seriesTrim) add(n uint64, extents []manifest.Extent) {
 // whose end is known here; end is the first number not yet written; dead
 // series give up their newest object, too.
 func (t *seriesTrim) runOnce(ctx context.Context, archived func(record.PartitionID) (record.Offset, bool), end uint64, dead bool) error {
+	if err := t.settle(ctx); err != nil {
+		return err
+	}
 	clock, err := t.store.Now(ctx)
 	if err != nil {
 		return err
@@ -79,11 +85,21 @@ func (t *seriesTrim) runOnce(ctx context.Context, archived func(record.Partition
 	next.First = t.live[n-1].number + 1
 	next.End = max(end, next.First)
 	next.RetiredSince, next.Closed = now, dead
-	if err := manifest.PutNew(ctx, t.store, t.layout.TailManifest(next.Series, next.Number), next.AppendTo(nil)); err != nil {
+	t.pending = &next
+	return t.settle(ctx)
+}
+
+// settle stores the pending tail manifest.
+func (t *seriesTrim) settle(ctx context.Context) error {
+	if t.pending == nil {
+		return nil
+	}
+	key := t.layout.TailManifest(t.pending.Series, t.pending.Number)
+	if err := manifest.PutNew(ctx, t.store, key, t.pending.AppendTo(nil)); err != nil {
 		return err
 	}
-	t.cur = next
-	t.live = append([]liveTail(nil), t.live[n:]...)
+	t.cur, t.pending = *t.pending, nil
+	t.live = slices.DeleteFunc(t.live, func(l liveTail) bool { return l.number < t.cur.First })
 	return nil
 }
 

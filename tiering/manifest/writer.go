@@ -107,11 +107,7 @@ func (w *Writer) Settle(ctx context.Context) error {
 		return fmt.Errorf("write manifest %d of %s: %w", n, w.cfg.Dir.ID, err)
 	}
 	if found {
-		w.pending, w.pendingBody = nil, nil
-		if err := w.reload(ctx); err != nil {
-			return err
-		}
-		return fmt.Errorf("%w: number %d of %s", ErrConflict, n, w.cfg.Dir.ID)
+		return w.passed(ctx, fmt.Sprintf("manifest %d of %s was written by another", n, w.cfg.Dir.ID))
 	}
 	if err := w.counts(ctx, n); err != nil {
 		return err
@@ -127,7 +123,7 @@ func (w *Writer) Check(ctx context.Context) error {
 		return nil
 	}
 	if _, err := w.cfg.Store.Head(ctx, w.cfg.Dir.Manifest(w.cur.Number)); err != nil {
-		return w.gone(err, w.cur.Number)
+		return w.gone(ctx, err, w.cur.Number)
 	}
 	return w.nothingAbove(ctx, w.cur.Number)
 }
@@ -139,17 +135,28 @@ func (w *Writer) Check(ctx context.Context) error {
 func (w *Writer) counts(ctx context.Context, n uint64) error {
 	if n > 1 {
 		if _, err := w.cfg.Store.Head(ctx, w.cfg.Dir.Manifest(n-1)); err != nil {
-			return w.gone(err, n-1)
+			return w.gone(ctx, err, n-1)
 		}
 	}
 	return w.nothingAbove(ctx, n)
 }
 
-func (w *Writer) gone(err error, n uint64) error {
+func (w *Writer) gone(ctx context.Context, err error, n uint64) error {
 	if errors.Is(err, objstore.ErrNotFound) {
-		return fmt.Errorf("%w: manifest %d of %s is gone", ErrFenced, n, w.cfg.Dir.ID)
+		return w.passed(ctx, fmt.Sprintf("manifest %d of %s is gone", n, w.cfg.Dir.ID))
 	}
 	return fmt.Errorf("check manifest %d of %s: %w", n, w.cfg.Dir.ID, err)
+}
+
+// passed is called when others wrote past this writer, so that its own newest
+// write does not count. A newer epoch is the end; an older leader that did not
+// know better yet is a conflict, and the newest is loaded.
+func (w *Writer) passed(ctx context.Context, what string) error {
+	w.pending, w.pendingBody = nil, nil
+	if err := w.reload(ctx); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return fmt.Errorf("%w: %s", ErrConflict, what)
 }
 
 // nothingAbove is one list: higher manifests come first, then boundaries.
@@ -163,7 +170,7 @@ func (w *Writer) nothingAbove(ctx context.Context, n uint64) error {
 		if b, ok := parseBoundary(o.Key); ok && b < n {
 			continue
 		}
-		return fmt.Errorf("%w: %s stands above manifest %d", ErrFenced, o.Key, n)
+		return w.passed(ctx, fmt.Sprintf("%s stands above manifest %d", o.Key, n))
 	}
 	return nil
 }
@@ -173,7 +180,7 @@ func (w *Writer) ReadBack(ctx context.Context) error {
 	n := w.cur.Number
 	got, err := w.cfg.Store.Get(ctx, w.cfg.Dir.Manifest(n), 0, -1)
 	if err != nil {
-		return w.gone(err, n)
+		return w.gone(ctx, err, n)
 	}
 	if _, err := Decode(got); err != nil {
 		return fmt.Errorf("read back manifest %d of %s: %w", n, w.cfg.Dir.ID, err)
