@@ -39,7 +39,8 @@ const (
 	TermEnd = 1 << 31
 
 	// batchesInFlightMax bounds the batches of one shard that wait for a
-	// flush; the shard takes no more work until one is answered.
+	// flush; the shard takes no more work until one is answered or the journal
+	// is full.
 	batchesInFlightMax = 8
 	// messageBytesMax bounds one append message to a peer, inflightMessages
 	// how many may be under way.

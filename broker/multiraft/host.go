@@ -18,8 +18,8 @@ type Host struct {
 	stats  counters
 	loops  []*shardLoop
 	commit committer
-	// batches feeds the journal's loop; its room is all that may be in flight,
-	// so that no shard waits there.
+	// batches feeds the journal's loop, which always takes from it: it waits
+	// for no shard.
 	batches chan *Batch
 	closing chan struct{} // closed by Close: the journal's loop waits for room no more
 	loopsWG sync.WaitGroup
@@ -183,7 +183,9 @@ func (h *Host) Stats() Stats { return h.stats.stats(h.state.full.Load()) }
 func (h *Host) runShard(l *shardLoop) {
 	var w work
 	for {
-		w = l.inbox.take(w, l.inFlight < batchesInFlightMax)
+		// A full journal answers no batch; proposals are refused then, and the
+		// tasks that release what is in segments must run to make room.
+		w = l.inbox.take(w, l.inFlight < batchesInFlightMax || h.state.full.Load())
 		if len(w.items)+len(w.answers)+w.ticks == 0 {
 			if w.closed && l.inFlight == 0 && len(l.shard.dirty) == 0 {
 				l.shard.fail(ErrStopped)
@@ -251,6 +253,11 @@ func (h *Host) runJournal() {
 		h.gather(b)
 		done, err := h.commit.commit()
 		h.answer(done, err)
+		if h.commit.stalled() {
+			for _, l := range h.loops {
+				l.inbox.signal()
+			}
+		}
 	}
 }
 

@@ -249,6 +249,56 @@ func TestHostClosesWithFullJournal(t *testing.T) {
 	}
 }
 
+// A full journal with every batch of a shard waiting still lets tasks run:
+// they release what makes room. Then all that waited commits.
+func TestHostReleasesWithFullJournal(t *testing.T) {
+	fs := disk.NewMem(0)
+	j, _, err := journal.Open(journal.Config{FS: fs, Dir: "journal", FileBytes: 256 << 10, FirstBytes: 256 << 10, LiveBytesMax: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := Open(Config{Node: 1, Journal: j})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := newSafeTape()
+	if err := h.Start(GroupConfig{ID: groupID(1), Replica: 1, StateMachine: m}); err != nil {
+		t.Fatal(err)
+	}
+	<-m.ready
+	last := record.Index(0)
+	for full := false; !full; {
+		done := make(chan error)
+		if err := h.Do(groupID(1), func(g *Group) {
+			i, err := g.Propose(make([]byte, 50<<10))
+			last = max(last, i)
+			done <- err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		full = errors.Is(<-done, ErrFull)
+	}
+	for at := record.Index(0); at < last; {
+		released := make(chan struct{})
+		if err := h.Do(groupID(1), func(g *Group) {
+			at = g.Committed()
+			term, _ := g.log.Term(uint64(at))
+			g.Release(journal.Mark{Index: at, Term: term})
+			close(released)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		<-released
+		if at < last {
+			<-m.commits
+		}
+	}
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	m.check(t)
+}
+
 // Start to the first committed entry needs no election timeout.
 func TestHostLeadsAtOnce(t *testing.T) {
 	h := openHost(t, disk.NewMem(0), func(c *Config) { c.TickEvery = 1 << 40 })
