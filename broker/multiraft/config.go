@@ -107,7 +107,7 @@ func (c *Config) Validate() error {
 		faults = append(faults, errors.New("no Journal is given"))
 	}
 	if c.Shards < 0 || c.Shards > 1024 {
-		faults = append(faults, fmt.Errorf("Shards %d: want 1 to 1024", c.Shards))
+		faults = append(faults, fmt.Errorf("number of Shards %d: want 1 to 1024", c.Shards))
 	}
 	if c.QueueMax < 0 || c.QueueWait < 0 || c.TickEvery < 0 {
 		faults = append(faults, errors.New("bounds QueueMax, QueueWait and TickEvery must not be negative"))
