@@ -186,18 +186,18 @@ func randomUint64() uint64 {
 func (b *Broker) openController(ctx context.Context) error {
 	var err error
 	b.controller, err = cluster.Open(cluster.Config{
-		Node: b.cfg.NodeID, Raft: controllerRaft{b.host}, Dir: b.cfg.DataDir + "/" + controllerDir,
+		Node: b.cfg.NodeID, Raft: cluster.HostedBy(b.host), Dir: b.cfg.DataDir + "/" + controllerDir,
 		DefaultPartitions: b.cfg.DefaultPartitions, Log: b.log,
 	})
 	if err != nil {
 		return fmt.Errorf("open controller: %w", err)
 	}
-	err = b.host.Start(multiraft.GroupConfig{ID: cluster.GroupID(), Replica: 1, StateMachine: controllerMachine{b.controller.Machine()}})
+	err = b.host.Start(multiraft.GroupConfig{ID: cluster.GroupID(), Replica: 1, StateMachine: b.controller.Machine().StateMachine()})
 	if err != nil {
 		return fmt.Errorf("start controller: %w", err)
 	}
-	if err := b.waitController(ctx); err != nil {
-		return err
+	if err := b.controller.WaitReady(ctx); err != nil {
+		return fmt.Errorf("wait to lead the controller: %w", err)
 	}
 	if b.controller.View().Identity() == (cluster.Identity{}) {
 		if err := b.controller.Bootstrap(ctx, b.identity.cluster(), b.restored != nil); err != nil {
@@ -210,22 +210,6 @@ func (b *Broker) openController(ctx context.Context) error {
 	b.controller.Subscribe(func(_, _ *cluster.View) { b.wakeController() })
 	b.loops.Go(func() error { return b.ended("controller checkpoints", b.controller.Run(b.done)) })
 	return nil
-}
-
-// waitController blocks until this node leads the controller's group.
-func (b *Broker) waitController(ctx context.Context) error {
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for {
-		if l := b.controller.Leadership(); l.Leading && l.Ready {
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return fmt.Errorf("wait to lead the controller: %w", ctx.Err())
-		}
-	}
 }
 
 func (b *Broker) openPartitions(context.Context) error {

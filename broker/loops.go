@@ -161,11 +161,12 @@ func (b *Broker) offsetsPartitions() int32 {
 	return int32(len(t.Partitions))
 }
 
-// offsetsTopic is how __consumer_offsets is made. With a bucket it is tiered
-// and never expires, so that a restore brings group offsets back.
+// offsetsTopic is how __consumer_offsets is made. With a bucket it is tiered,
+// so that a restore brings group offsets back. It keeps everything until
+// tiered topics can be compacted.
 func (b *Broker) offsetsTopic() cluster.TopicSpec {
 	s := cluster.TopicSpec{Partitions: group.PartitionsDefault, ReplicationFactor: -1, Configs: map[string]string{
-		"cleanup.policy": "compact", "compression.type": "producer",
+		"cleanup.policy": "delete", "retention.ms": "-1", "compression.type": "producer",
 	}}
 	if b.tier != nil && b.replica == nil {
 		s.Configs["remote.storage.enable"] = "true"

@@ -39,6 +39,9 @@ func (b *Broker) openReplica(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := b.register(ctx, b.cfg.KafkaAddr); err != nil { // topics are placed on brokers that are known
+		return err
+	}
 	r := &replica{b: b, changed: true}
 	r.source = readreplica.Open(readreplica.Config{
 		Store: b.tier.store, Layout: layout, Cache: b.tier.cache, Topics: replicaTopics,

@@ -22,9 +22,16 @@ func (d *demo) store() (*minio.Client, error) {
 	})
 }
 
-// kinds are the objects of the log by the end of their names (docs/formats/bucket.md).
-var kinds = []struct{ name, suffix string }{
-	{"segments", ".segment"}, {"offset indexes", ".index"}, {"manifests", ".manifest"}, {"tail objects", ".tail"}, {"data files of the table", ".parquet"},
+// kinds are the objects of a cluster, by their keys (docs/formats/bucket.md).
+var kinds = []struct {
+	name string
+	is   func(key string) bool
+}{
+	{"segments", func(k string) bool { return strings.HasSuffix(k, ".segment") }},
+	{"offset indexes", func(k string) bool { return strings.HasSuffix(k, ".index") }},
+	{"manifests", func(k string) bool { return strings.Contains(k, "/manifest/") && !strings.Contains(k, "/tail/") }},
+	{"tail objects", func(k string) bool { return strings.Contains(k, "/tail/") && !strings.Contains(k, "/manifest/") }},
+	{"data files of the table", func(k string) bool { return strings.HasSuffix(k, ".parquet") }},
 }
 
 // bucket lists what has arrived, until each kind is there.
@@ -43,7 +50,7 @@ func bucket(ctx context.Context, d *demo) error {
 				return false, fmt.Errorf("list the bucket: %w", o.Err)
 			}
 			for _, k := range kinds {
-				if strings.HasSuffix(o.Key, k.suffix) {
+				if k.is(o.Key) {
 					count[k.name]++
 					size[k.name] += o.Size
 				}

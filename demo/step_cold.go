@@ -22,7 +22,7 @@ func cold(ctx context.Context, d *demo) error {
 		return err
 	}
 	defer k.Close()
-	if err := alter(ctx, k, "segment.ms", "100", "local.retention.ms", "1"); err != nil {
+	if err := alter(ctx, k, "local.retention.ms", "1"); err != nil {
 		return err
 	}
 	if err := d.waitTrimmed(ctx, k); err != nil {
@@ -59,7 +59,7 @@ func cold(ctx context.Context, d *demo) error {
 		return fmt.Errorf("no byte came from the bucket: the hot tier was not trimmed")
 	}
 	say("direct I/O on the data directory: %s", yesNo(after["tidewater_disk_direct_io"] == 1))
-	return alter(ctx, k, "segment.ms", "604800000", "local.retention.ms", "86400000")
+	return alter(ctx, k, "local.retention.ms", "86400000")
 }
 
 func yesNo(b bool) string {

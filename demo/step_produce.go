@@ -85,7 +85,7 @@ func createTopic(ctx context.Context, k *kgo.Client) error {
 	answers, err := kadm.NewClient(k).CreateTopics(ctx, partitions, 1, map[string]*string{
 		"retention.ms":                  value("-1"),
 		"remote.storage.enable":         value("true"),
-		"segment.bytes":                 value("1048576"),
+		"segment.ms":                    value("2000"),
 		"tidewater.iceberg.mode":        value("json"),
 		"tidewater.iceberg.json.schema": &flights.Schema,
 	}, topic)
