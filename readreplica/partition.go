@@ -27,10 +27,9 @@ type Partition struct {
 	stable   record.Offset // newest last stable offset heard of
 	epoch    record.LeaderEpoch
 	epochs   []logio.EpochStart
-	run      []piece           // contiguous batches up to end; older ones may be in the manifest, too
-	waiting  []manifest.Extent // heard of, but behind a gap
-	held     map[held][][]byte // batches of waiting
-	bytes    int64             // of run and waiting
+	run      []piece  // contiguous batches up to end; older ones may be in the manifest, too
+	waiting  []extent // heard of, but behind a gap
+	bytes    int64    // of run and waiting
 	lag      Lag
 	waiters  map[uint64]waiter // by turn
 	turn     uint64
@@ -42,10 +41,10 @@ type piece struct {
 	batch      []byte
 }
 
-// held names the batches of a waiting extent.
-type held struct {
-	base  record.Offset
-	epoch record.LeaderEpoch
+// extent is one partition's part of a tail object.
+type extent struct {
+	manifest.Extent
+	batches [][]byte
 }
 
 type waiter struct {
@@ -65,7 +64,7 @@ type Lag struct {
 }
 
 func newPartition(src *remote.Partition) *Partition {
-	return &Partition{src: src, held: map[held][][]byte{}, waiters: map[uint64]waiter{}}
+	return &Partition{src: src, waiters: map[uint64]waiter{}}
 }
 
 // waitingMax bounds extents that wait behind a gap.
@@ -81,8 +80,7 @@ func (p *Partition) apply(x *manifest.Extent, batches [][]byte, created, now tim
 		p.lag.Heard = created
 	}
 	if x.Length > 0 && x.Next > p.end && len(p.waiting) < waitingMax {
-		p.waiting = append(p.waiting, *x)
-		p.held[held{x.Base, x.Epoch}] = batches
+		p.waiting = append(p.waiting, extent{*x, batches})
 		p.bytes += x.Length
 	}
 	p.join(now)
@@ -107,19 +105,17 @@ func (p *Partition) join(now time.Time) {
 		}
 		p.take(best, now)
 	}
-	p.waiting = slices.DeleteFunc(p.waiting, func(x manifest.Extent) bool {
+	p.waiting = slices.DeleteFunc(p.waiting, func(x extent) bool {
 		if x.Next > p.end {
 			return false
 		}
-		delete(p.held, held{x.Base, x.Epoch})
 		p.bytes -= x.Length
 		return true
 	})
 }
 
 func (p *Partition) take(i int, now time.Time) {
-	x := p.waiting[i]
-	for _, raw := range p.held[held{x.Base, x.Epoch}] {
+	for _, raw := range p.waiting[i].batches {
 		b := record.Batch(raw)
 		if b.NextOffset() <= p.end {
 			continue
@@ -134,7 +130,6 @@ func (p *Partition) take(i int, now time.Time) {
 			p.lag.Visible = now.Sub(time.UnixMilli(b.MaxTimestamp()))
 		}
 	}
-	p.end = max(p.end, x.Next)
 }
 
 // covered takes over what the newest manifest says: the run in memory that it

@@ -266,9 +266,14 @@ func (k *Keeper) retire(ctx context.Context, s manifest.Series) error {
 	return k.forgetSeries(ctx, t)
 }
 
-// forgetSeries deletes the claim of a series that has no tails left.
+// forgetSeries deletes the claim of a series that has no tails left. A node's
+// highest boot stays for ever: by it the number is not taken again.
 func (k *Keeper) forgetSeries(ctx context.Context, t *seriesTrim) error {
 	s := t.cur.Series
+	later := func(o manifest.Series) bool { return o.Node == s.Node && o.Boot > s.Boot }
+	if !slices.ContainsFunc(k.meta.Series, later) {
+		return nil
+	}
 	info, err := k.cfg.Store.Head(ctx, k.cfg.Layout.SeriesKey(s))
 	if errors.Is(err, objstore.ErrNotFound) {
 		return nil

@@ -369,8 +369,8 @@ func TestKeeperWritesCutsInOrder(t *testing.T) {
 }
 
 // The tails of a broker that is gone are retired by the controller's leader
-// when its successor has archived what they hold, and not before; then its
-// series leaves the list.
+// when its successor has archived what they hold, and not before. Its number is
+// never taken again.
 func TestDeadSeriesAreRetired(t *testing.T) {
 	w := newWorld(t)
 	a := w.partition(w.log)
@@ -402,10 +402,19 @@ func TestDeadSeriesAreRetired(t *testing.T) {
 	}
 	step(time.Hour)
 	step(time.Hour)
-	if n := count(t, w, "/tail/1-1/"); n != 0 {
+	if n := count(t, w, "/tail/1-1/0"); n != 0 {
 		t.Fatalf("%d objects of the dead series are left", n)
 	}
-	if n := count(t, w, "/series/"); n != 0 {
-		t.Fatalf("%d series are left", n)
+	if n := count(t, w, "/series/"); n != 1 {
+		t.Fatalf("%d claims are left, a node's highest stays", n)
+	}
+	again, err := manifest.ClaimSeries(t.Context(), w.mem, w.dir.Layout, 1, 1, "lost its count")
+	w.must(err)
+	if again.Boot != 2 {
+		t.Fatalf("series %s is taken again", again)
+	}
+	step(time.Hour)
+	if n := count(t, w, "/series/"); n != 1 {
+		t.Fatalf("%d claims are left once a higher one stands", n)
 	}
 }

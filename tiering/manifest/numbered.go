@@ -143,11 +143,21 @@ func CheckRoot(ctx context.Context, store objstore.Store, l Layout) error {
 	return fmt.Errorf("read root: %w", err)
 }
 
-// ClaimSeries takes the first free boot number from atLeast on for a broker's
-// tail objects. writer must be unique to this process.
+// ClaimSeries takes a boot number for a broker's tail objects: atLeast, or the
+// one after the highest that the node ever took, so that a broker which lost
+// its count does not take a number again. writer must be unique to this process.
 func ClaimSeries(ctx context.Context, store objstore.Store, l Layout, node int32, atLeast uint32, writer string) (Series, error) {
 	const triesMax = 4096
 	s := Series{Node: node, Boot: max(atLeast, 1)}
+	taken, err := ListSeries(ctx, store, l)
+	if err != nil {
+		return s, err
+	}
+	for _, t := range taken {
+		if t.Node == node {
+			s.Boot = max(s.Boot, t.Boot+1)
+		}
+	}
 	for range triesMax {
 		found, err := Create(ctx, store, l.SeriesKey(s), AppendSeries(nil, l.Header(), s, writer))
 		if err != nil {
