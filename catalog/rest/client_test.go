@@ -28,7 +28,7 @@ func commit(c *Client, timeout time.Duration) error {
 // have been done.
 func TestOutcomeOfACommit(t *testing.T) {
 	var commits atomic.Int64
-	var answer http.HandlerFunc
+	var answer atomic.Pointer[http.HandlerFunc]
 	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, "/v1/config") {
 			_, _ = w.Write([]byte(`{"defaults":{},"overrides":{"prefix":"p"}}`))
@@ -38,7 +38,7 @@ func TestOutcomeOfACommit(t *testing.T) {
 			t.Errorf("asked %s", r.URL.Path)
 		}
 		commits.Add(1)
-		answer(w, r)
+		(*answer.Load())(w, r)
 	}))
 	defer h.Close()
 	status := func(code int, kind string) http.HandlerFunc {
@@ -68,7 +68,7 @@ func TestOutcomeOfACommit(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			answer = tt.answer
+			answer.Store(&tt.answer)
 			before := commits.Load()
 			timeout := 5 * time.Second
 			if name == "no answer" {
