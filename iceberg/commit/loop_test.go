@@ -3,6 +3,7 @@ package commit
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -90,26 +91,27 @@ func TestFreshen(t *testing.T) {
 func TestLoopBacksOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, false)
-		calls := 0
-		down := true
+		var calls atomic.Int32
+		var down atomic.Bool
+		down.Store(true)
+		offset(w)
 		w.catalog.Before = func(string) error {
-			calls++
-			if down {
+			calls.Add(1)
+			if down.Load() {
 				return catalog.ErrUnavailable
 			}
 			return nil
 		}
 		l := start(t, w, LoopConfig{TargetLag: time.Second})
-		offset(w)
 		time.Sleep(5 * time.Minute)
 		synctest.Wait()
-		if calls < 5 || calls > 30 {
-			t.Fatalf("%d calls in five minutes", calls)
+		if n := calls.Load(); n < 5 || n > 30 {
+			t.Fatalf("%d calls in five minutes", n)
 		}
 		if _, err := l.Status(); !errors.Is(err, catalog.ErrUnavailable) {
 			t.Fatalf("status says %v", err)
 		}
-		down = false
+		down.Store(false)
 		time.Sleep(backoffMax + time.Second)
 		synctest.Wait()
 		if s, err := l.Status(); err != nil || s.Offsets.Marks[0].End != 2 {

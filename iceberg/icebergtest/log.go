@@ -1,11 +1,13 @@
 // Package icebergtest holds what tests of the table's packages share: a log of
 // partitions in memory and a catalog in memory whose calls can be disturbed.
-// Both are deterministic and for one caller at a time.
+// Both are deterministic;
+// the catalog is for one caller at a time.
 package icebergtest
 
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"tidewater/internal/logio"
 	"tidewater/internal/record"
@@ -16,6 +18,7 @@ type Partition struct {
 	// Codec compresses batches appended from now on.
 	Codec record.Codec
 
+	mu      sync.Mutex
 	id      record.PartitionID
 	batches []record.Batch
 	aborted []logio.AbortedTxn
@@ -32,10 +35,17 @@ func NewPartition(topic record.TopicID, partition int32) *Partition {
 func (p *Partition) ID() record.PartitionID { return p.id }
 
 // Offsets implements translate.Source.
-func (p *Partition) Offsets() (logio.Offsets, error) { return p.offsets, nil }
+func (p *Partition) Offsets() (logio.Offsets, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.offsets, nil
+}
 
 // End is the log end offset.
-func (p *Partition) End() record.Offset { return p.offsets.LogEnd }
+func (p *Partition) End() record.Offset {
+	o, _ := p.Offsets()
+	return o.LogEnd
+}
 
 // Rec is a record to append.
 type Rec struct {
@@ -60,6 +70,8 @@ func (p *Partition) AppendValues(values ...string) record.Offset {
 
 // AppendTxn adds a batch of producer's transaction, opening it if need be.
 func (p *Partition) AppendTxn(producer int64, recs ...Rec) record.Offset {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if _, ok := p.open[producer]; !ok {
 		p.open[producer] = p.offsets.LogEnd
 	}
@@ -68,6 +80,8 @@ func (p *Partition) AppendTxn(producer int64, recs ...Rec) record.Offset {
 
 // EndTxn writes the transaction's marker.
 func (p *Partition) EndTxn(producer int64, commit bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	value := []byte{0, 0, 0, 0, 0, 0}
 	key := []byte{0, 0, 0, 0}
 	if commit {
@@ -108,6 +122,8 @@ func (p *Partition) stable() {
 
 // Cut forgets everything from offset end on, as a restore does.
 func (p *Partition) Cut(end record.Offset) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for len(p.batches) > 0 && p.batches[len(p.batches)-1].BaseOffset() >= end {
 		p.batches = p.batches[:len(p.batches)-1]
 	}
@@ -116,10 +132,16 @@ func (p *Partition) Cut(end record.Offset) {
 }
 
 // Trim moves the log start, as retention does.
-func (p *Partition) Trim(start record.Offset) { p.offsets.LogStart = start }
+func (p *Partition) Trim(start record.Offset) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.offsets.LogStart = start
+}
 
 // Corrupt flips a byte of the batch that holds offset.
 func (p *Partition) Corrupt(offset record.Offset) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for i, b := range p.batches {
 		if b.NextOffset() > offset {
 			c := append(record.Batch{}, b...)
@@ -132,6 +154,8 @@ func (p *Partition) Corrupt(offset record.Offset) {
 
 // Read implements translate.Source.
 func (p *Partition) Read(_ context.Context, r logio.ReadRequest) (logio.ReadResult, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if r.Offset < p.offsets.LogStart || r.Offset > p.offsets.LogEnd {
 		return logio.ReadResult{}, fmt.Errorf("read offset %d: %w", r.Offset, logio.ErrOffsetOutOfRange)
 	}
