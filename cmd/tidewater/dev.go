@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -66,6 +67,10 @@ func runDev(c *cobra.Command, cfg broker.Config, s3Addr string) error {
 	return serve(c, cfg, func(w io.Writer, b *broker.Broker) { devBanner(w, b, cfg, time.Since(begin)) })
 }
 
+// memoryBase is what a broker takes beside its budget: code's own tables,
+// stacks, the garbage between two collections.
+const memoryBase = 256 << 20
+
 // serve runs a broker until it is told to end, or cannot go on.
 func serve(c *cobra.Command, cfg broker.Config, banner func(io.Writer, *broker.Broker)) error {
 	b, err := broker.Open(c.Context(), cfg, slog.New(slog.NewTextHandler(os.Stderr, nil)))
@@ -73,6 +78,10 @@ func serve(c *cobra.Command, cfg broker.Config, banner func(io.Writer, *broker.B
 		return err
 	}
 	banner(c.OutOrStdout(), b)
+	// Libraries leave much behind at start-up that is never used again; and a
+	// heap that may double would take more than the budget says.
+	debug.SetMemoryLimit(cfg.Memory + memoryBase)
+	debug.FreeOSMemory()
 	select {
 	case <-c.Context().Done():
 		fmt.Fprintln(c.ErrOrStderr(), "closing")

@@ -22,7 +22,6 @@ import (
 	_ "github.com/twmb/franz-go/pkg/kgo"
 	_ "github.com/twmb/franz-go/pkg/kmsg"
 	_ "github.com/valyala/fastjson"
-	_ "github.com/versity/versitygw/embedgw"
 	_ "go.etcd.io/raft/v3"
 	_ "go.yaml.in/yaml/v3"
 	_ "golang.org/x/sync/errgroup"
