@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,15 +19,19 @@ func TestLoopPacesItsStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		steps, fenced := 0, 0
-		var fail error
+		var fail atomic.Bool
 		l := archive.NewLoop("test", time.Second, slog.New(slog.DiscardHandler), func(context.Context) error {
 			steps++
-			return fail
+			if fail.Load() {
+				return manifest.ErrFenced
+			}
+			return nil
 		})
 		l.Fenced = func(error) { fenced++ }
 		done := make(chan error, 1)
 		go func() { done <- l.Run(ctx) }()
 		time.Sleep(10*time.Second + time.Millisecond)
+		synctest.Wait()
 		if steps != 11 {
 			t.Errorf("%d steps in ten seconds, want 11", steps)
 		}
@@ -35,8 +40,9 @@ func TestLoopPacesItsStep(t *testing.T) {
 		if steps != 12 {
 			t.Errorf("%d steps after a kick, want 12", steps)
 		}
-		fail = manifest.ErrFenced
+		fail.Store(true)
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if steps > 20 || fenced == 0 {
 			t.Errorf("%d steps in a failing minute, fenced %d times", steps-12, fenced)
 		}
