@@ -18,33 +18,33 @@ import (
 func TestLoopPacesItsStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		steps, fenced := 0, 0
+		var steps, fenced atomic.Int32
 		var fail atomic.Bool
 		l := archive.NewLoop("test", time.Second, slog.New(slog.DiscardHandler), func(context.Context) error {
-			steps++
+			steps.Add(1)
 			if fail.Load() {
 				return manifest.ErrFenced
 			}
 			return nil
 		})
-		l.Fenced = func(error) { fenced++ }
+		l.Fenced = func(error) { fenced.Add(1) }
 		done := make(chan error, 1)
 		go func() { done <- l.Run(ctx) }()
 		time.Sleep(10*time.Second + time.Millisecond)
 		synctest.Wait()
-		if steps != 11 {
-			t.Errorf("%d steps in ten seconds, want 11", steps)
+		if steps.Load() != 11 {
+			t.Errorf("%d steps in ten seconds, want 11", steps.Load())
 		}
 		l.Kick()
 		synctest.Wait()
-		if steps != 12 {
-			t.Errorf("%d steps after a kick, want 12", steps)
+		if steps.Load() != 12 {
+			t.Errorf("%d steps after a kick, want 12", steps.Load())
 		}
 		fail.Store(true)
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if steps > 20 || fenced == 0 {
-			t.Errorf("%d steps in a failing minute, fenced %d times", steps-12, fenced)
+		if steps.Load() > 20 || fenced.Load() == 0 {
+			t.Errorf("%d steps in a failing minute, fenced %d times", steps.Load()-12, fenced.Load())
 		}
 		cancel()
 		if err := <-done; !errors.Is(err, context.Canceled) {
