@@ -53,7 +53,7 @@ type Broker struct {
 	log      *slog.Logger
 	identity identity
 	unlock   func() error
-	disk     *disk.OS
+	disk     disk.FS
 	journal  *journal.Journal
 	host     *multiraft.Host
 
@@ -133,6 +133,9 @@ func (b *Broker) openDisk(context.Context) error {
 		return fmt.Errorf("open data directory %s: %w", b.cfg.DataDir, err)
 	}
 	b.disk = fs
+	if b.cfg.disk != nil {
+		b.disk = b.cfg.disk(fs)
+	}
 	if b.unlock, err = disk.Lock(b.cfg.DataDir); err != nil {
 		return err
 	}

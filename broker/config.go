@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/url"
 	"time"
+
+	"tidewater/internal/disk"
 )
 
 // Config is everything a broker is told at its start. Each field is a key of
@@ -54,6 +56,10 @@ type Config struct {
 	// DeleteGrace is how long objects stay in the bucket after nothing refers
 	// to them, by the store's clock.
 	DeleteGrace time.Duration
+
+	// disk stands between the broker and its data directory, in tests of what
+	// a bad disk does; nil is nothing.
+	disk func(disk.FS) disk.FS
 }
 
 // Default gives the settings of a broker that was told nothing.

@@ -1,0 +1,105 @@
+package broker
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"sync"
+	"testing"
+	"time"
+)
+
+// trouble is what the way to the bucket does to a request.
+type trouble int
+
+const (
+	pass     trouble = iota
+	cut              // the connection ends before the store hears anything
+	busy             // 503 without asking the store
+	slow             // passes after slowness
+	lost             // carried out, then the connection ends without a reply
+	slowness = 300 * time.Millisecond
+)
+
+// way is the network between a broker and the store, an HTTP proxy that breaks
+// requests on order. It leaves the Host header as it is, since it is signed.
+type way struct {
+	*httptest.Server
+
+	mu     sync.Mutex
+	rule   func(r *http.Request) trouble
+	struck map[trouble]int
+}
+
+func newWay(t *testing.T, endpoint string) *way {
+	t.Helper()
+	target, err := url.Parse(endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(target)
+			r.Out.Host = r.In.Host
+		},
+		Transport:    transport,
+		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
+	}
+	w := &way{struck: map[trouble]int{}}
+	w.Server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		switch w.strike(r) {
+		case cut:
+			panic(http.ErrAbortHandler)
+		case busy:
+			http.Error(rw, "", http.StatusServiceUnavailable)
+			return
+		case slow:
+			select {
+			case <-time.After(slowness):
+			case <-r.Context().Done():
+				panic(http.ErrAbortHandler)
+			}
+		case lost:
+			proxy.ServeHTTP(httptest.NewRecorder(), r)
+			panic(http.ErrAbortHandler)
+		}
+		proxy.ServeHTTP(rw, r)
+	}))
+	t.Cleanup(func() {
+		w.CloseClientConnections()
+		w.Close()
+		transport.CloseIdleConnections()
+	})
+	return w
+}
+
+func (w *way) strike(r *http.Request) trouble {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.rule == nil {
+		return pass
+	}
+	what := w.rule(r)
+	w.struck[what]++
+	return what
+}
+
+// set decides by rule from now on; nil lets everything pass.
+func (w *way) set(rule func(r *http.Request) trouble) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.rule = rule
+	clear(w.struck)
+}
+
+// all does the same to every request.
+func (w *way) all(what trouble) { w.set(func(*http.Request) trouble { return what }) }
+
+// times is how often a trouble struck since it was set.
+func (w *way) times(what trouble) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.struck[what]
+}
