@@ -147,12 +147,13 @@ func (b *Broker) openDisk(context.Context) error {
 		return fmt.Errorf("data directory %s belongs to node %d, this is node %d: change --node-id or --data-dir", b.cfg.DataDir, id.NodeID, b.cfg.NodeID)
 	}
 	if !found {
-		if id, err = newIdentity(b.cfg.NodeID); err == nil {
-			err = id.save(b.cfg.DataDir)
-		}
-		if err != nil {
+		if id, err = newIdentity(b.cfg.NodeID); err != nil {
 			return err
 		}
+	}
+	id.Boot++
+	if err := id.save(b.cfg.DataDir); err != nil {
+		return err
 	}
 	b.identity = id
 	b.restored, err = loadRestore(b.cfg.DataDir)

@@ -25,6 +25,10 @@ type identity struct {
 	Cluster     string   `json:"cluster_id"` // as clients see it
 	Incarnation uint64   `json:"incarnation"`
 	NodeID      int32    `json:"node_id"`
+	// Boot is how often this directory was opened. It counts up before the
+	// bucket is touched, so that no tail series of an earlier life is claimed
+	// again, even after the bucket has forgotten it.
+	Boot uint32 `json:"boot"`
 }
 
 const identityVersion = 1

@@ -136,9 +136,42 @@ func (b *Broker) stepSegments(ctx context.Context, h *hosted, retain bool) {
 	if retain {
 		errs = append(errs, h.Retain(ctx))
 	}
-	if err := errors.Join(errs...); err != nil && ctx.Err() == nil {
-		b.log.Error("a segment step failed and will be tried again", "partition", h.Name(), "error", err)
+	err := errors.Join(errs...)
+	if ctx.Err() != nil {
+		return
 	}
+	switch tell := h.trouble.tell(err, time.Now()); {
+	case tell && err != nil:
+		b.log.Error("a segment step failed and will be tried again", "partition", h.Name(), "error", err)
+	case tell:
+		b.log.Info("segment steps succeed again", "partition", h.Name())
+	}
+}
+
+// troubleEvery is how often trouble that lasts is told again: a full disk
+// fails every step of every partition.
+const troubleEvery = 30 * time.Second
+
+// trouble is what a step that is tried again and again last failed with. It
+// has one caller.
+type trouble struct {
+	err  string // "" while there is none
+	told time.Time
+}
+
+// tell says whether a step's result is worth a line in the log: trouble that
+// is new, other, or lasts, and its end.
+func (t *trouble) tell(err error, now time.Time) bool {
+	if err == nil {
+		ended := t.err != ""
+		t.err = ""
+		return ended
+	}
+	if err.Error() == t.err && now.Sub(t.told) < troubleEvery {
+		return false
+	}
+	t.err, t.told = err.Error(), now
+	return true
 }
 
 // writeAll brings everything committed to segments, so that the next start has

@@ -30,7 +30,8 @@ type hosted struct {
 	number int32
 	// bucket is the topic's remote.storage.enable.
 	bucket   atomic.Bool
-	archived bool // it is among the partitions that go to the bucket
+	archived bool    // it is among the partitions that go to the bucket
+	trouble  trouble // of the segments loop
 }
 
 // partitions opens, configures and removes this node's partitions as the

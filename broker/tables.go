@@ -18,7 +18,6 @@ import (
 	"tidewater/iceberg/schema"
 	"tidewater/iceberg/tablefs"
 	"tidewater/iceberg/translate"
-	"tidewater/internal/logio"
 	"tidewater/internal/objstore"
 	"tidewater/internal/record"
 	"tidewater/internal/topicconfig"
@@ -135,7 +134,7 @@ func (t *tables) start(ctx context.Context, topic *cluster.Topic, s topicSetting
 		Catalog: t.catalog, FS: t.fs, Ident: ident, Topic: want,
 		Owner:     commit.Owner{Topic: topic.ID, Incarnation: t.b.identity.Incarnation},
 		Sources:   func() []translate.Source { return t.sources(topic.ID) },
-		BucketEnd: t.b.tableEnd, Now: time.Now, Random: rand.Uint64, Log: t.b.log,
+		BucketEnd: t.b.tier.bucketEnd, Now: time.Now, Random: rand.Uint64, Log: t.b.log,
 	})
 	if err != nil {
 		return fmt.Errorf("open table %s: %w", ident, err)
@@ -235,23 +234,6 @@ func (t *tables) dropTable(ctx context.Context, d *cluster.Deletion) error {
 		}
 	}
 	return nil
-}
-
-// tableEnd is how far a table may go: what the bucket holds of a tiered topic,
-// what is committed of one that a restore does not bring back.
-func (b *Broker) tableEnd(id record.PartitionID) record.Offset {
-	h, err := b.parts.get(id)
-	if err != nil {
-		return 0
-	}
-	if h.tiered() {
-		return b.tier.bucketEnd(id)
-	}
-	o, err := h.Offsets()
-	if err != nil {
-		return 0
-	}
-	return o.End(logio.ReadCommitted)
 }
 
 // tableIdent names a topic's table: dots would be further namespaces.

@@ -27,7 +27,12 @@ const (
 	archiveEvery   = 200 * time.Millisecond
 	archiveWorkers = 4
 	rootEvery      = time.Second
-	keepEvery      = time.Second
+	// scrubEvery is how often each partition's objects are compared with its
+	// manifest; scrubGrace is how old an orphan must be: far longer than an
+	// upload takes until its manifest is written.
+	scrubEvery = 6 * time.Hour
+	scrubGrace = 24 * time.Hour
+	keepEvery  = time.Second
 )
 
 // tier is this broker's side of the bucket. It can be opened while the bucket
@@ -37,6 +42,7 @@ type tier struct {
 	store    objstore.Store
 	layout   manifest.Layout
 	node     int32
+	boot     uint32 // how often this data directory was opened
 	log      *slog.Logger
 	archives archive.Set
 	passed   atomic.Bool // a newer incarnation owns the bucket
@@ -62,7 +68,7 @@ func (b *Broker) openBucket(ctx context.Context) error {
 		return err
 	}
 	b.tier = &tier{
-		cfg: b.cfg, store: store, node: b.cfg.NodeID, log: b.log, turn: make(chan struct{}, 1),
+		cfg: b.cfg, store: store, node: b.cfg.NodeID, boot: b.identity.Boot, log: b.log, turn: make(chan struct{}, 1),
 		layout: manifest.Layout{ClusterID: b.identity.ClusterID, Incarnation: uint32(b.identity.Incarnation)},
 	}
 	if err := b.openCache(); err != nil {
@@ -111,7 +117,7 @@ func (t *tier) connect(ctx context.Context) error {
 		t.passed.Store(true)
 		return fmt.Errorf("%w: the bucket is owned by incarnation %d of this cluster, this data directory is of incarnation %d: it was restored or promoted elsewhere", manifest.ErrFenced, newest, t.layout.Incarnation)
 	}
-	series, err := manifest.ClaimSeries(ctx, t.store, t.layout, t.node, 1, fmt.Sprintf("%d-%016x", t.node, randomUint64()))
+	series, err := manifest.ClaimSeries(ctx, t.store, t.layout, t.node, t.boot, fmt.Sprintf("%d-%016x", t.node, randomUint64()))
 	if err != nil {
 		return fmt.Errorf("claim a tail series: %w", err)
 	}
@@ -236,6 +242,7 @@ func (b *Broker) openTier() {
 		}
 		return nil
 	})
+	b.loops.Go(func() error { t.scrub(b.done); return nil })
 	keeper := archive.NewKeeper(b.keeperConfig())
 	b.loop("keeper", keepEvery, func(ctx context.Context) error {
 		if !t.connected() {
@@ -243,6 +250,34 @@ func (b *Broker) openTier() {
 		}
 		return keeper.RunOnce(ctx)
 	})
+}
+
+// scrub compares the bucket with the manifests now and then: it collects
+// orphans and tells what is missing.
+func (t *tier) scrub(ctx context.Context) {
+	tick := time.NewTicker(scrubEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for _, led := range t.archives.List() {
+			if m := led.Source.Marks(); !m.Leading || ctx.Err() != nil {
+				continue
+			}
+			dir := led.Archive.Dir()
+			report, err := archive.Scrub(ctx, t.store, dir, scrubGrace, true)
+			if err != nil {
+				t.log.Warn("a partition's objects could not be scrubbed", "topic", dir.Topic, "partition", dir.ID.Partition, "error", err)
+				continue
+			}
+			for _, key := range report.Missing {
+				t.log.Error("the bucket lacks an object that the manifest names", "topic", dir.Topic, "partition", dir.ID.Partition, "object", key)
+			}
+		}
+	}
 }
 
 func (t *tier) connected() bool {

@@ -10,15 +10,15 @@ import (
 	"time"
 )
 
-// trouble is what the way to the bucket does to a request.
-type trouble int
+// mishap is what the way to the bucket does to a request.
+type mishap int
 
 const (
-	pass     trouble = iota
-	cut              // the connection ends before the store hears anything
-	busy             // 503 without asking the store
-	slow             // passes after slowness
-	lost             // carried out, then the connection ends without a reply
+	pass     mishap = iota
+	cut             // the connection ends before the store hears anything
+	busy            // 503 without asking the store
+	slow            // passes after slowness
+	lost            // carried out, then the connection ends without a reply
 	slowness = 300 * time.Millisecond
 )
 
@@ -28,8 +28,8 @@ type way struct {
 	*httptest.Server
 
 	mu     sync.Mutex
-	rule   func(r *http.Request) trouble
-	struck map[trouble]int
+	rule   func(r *http.Request) mishap
+	struck map[mishap]int
 }
 
 func newWay(t *testing.T, endpoint string) *way {
@@ -47,7 +47,7 @@ func newWay(t *testing.T, endpoint string) *way {
 		Transport:    transport,
 		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
 	}
-	w := &way{struck: map[trouble]int{}}
+	w := &way{struck: map[mishap]int{}}
 	w.Server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		switch w.strike(r) {
 		case cut:
@@ -75,7 +75,7 @@ func newWay(t *testing.T, endpoint string) *way {
 	return w
 }
 
-func (w *way) strike(r *http.Request) trouble {
+func (w *way) strike(r *http.Request) mishap {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.rule == nil {
@@ -87,7 +87,7 @@ func (w *way) strike(r *http.Request) trouble {
 }
 
 // set decides by rule from now on; nil lets everything pass.
-func (w *way) set(rule func(r *http.Request) trouble) {
+func (w *way) set(rule func(r *http.Request) mishap) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.rule = rule
@@ -95,10 +95,10 @@ func (w *way) set(rule func(r *http.Request) trouble) {
 }
 
 // all does the same to every request.
-func (w *way) all(what trouble) { w.set(func(*http.Request) trouble { return what }) }
+func (w *way) all(what mishap) { w.set(func(*http.Request) mishap { return what }) }
 
-// times is how often a trouble struck since it was set.
-func (w *way) times(what trouble) int {
+// times is how often a mishap struck since it was set.
+func (w *way) times(what mishap) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.struck[what]
