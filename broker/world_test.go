@@ -301,12 +301,17 @@ func (n *node) holds(topic string, partition int32, count int) error {
 	return nil
 }
 
-// mustHold is holds, at once.
+// mustHold is holds, as a client sees it, which tries again what is retriable:
+// right after a start a leader does not know its high watermark yet.
 func (n *node) mustHold(topic string, partition int32, count int) {
 	n.t.Helper()
-	if err := n.holds(topic, partition, count); err != nil {
-		n.t.Fatal(err)
-	}
+	until(n.t, "read the log", func() error {
+		err := n.holds(topic, partition, count)
+		if err != nil && !kerr.IsRetriable(err) {
+			n.t.Fatal(err)
+		}
+		return err
+	})
 }
 
 // batchOf is a batch with one record.
