@@ -7,7 +7,12 @@ import (
 	"time"
 
 	"github.com/minio/minio-go/v7"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"tidewater/internal/fetch"
+	"tidewater/internal/record"
 )
 
 // followTimeout bounds the wait for a replica to show what the source has.
@@ -42,12 +47,44 @@ func replica(ctx context.Context, d *demo) error {
 	if err := d.replicaLag(ctx); err != nil {
 		return err
 	}
-	err = k.ProduceSync(ctx, &kgo.Record{Topic: topic, Value: []byte("{}")}).FirstErr()
-	if err == nil {
-		return fmt.Errorf("the replica took a record")
+	if err := refusedProduce(ctx, k); err != nil {
+		return err
 	}
-	say("a produce to it is refused: %v", err)
 	return d.replicaCannotWrite(ctx)
+}
+
+// refusedProduce shows what a producer is told, with the message that most
+// clients keep to their logs.
+func refusedProduce(ctx context.Context, k *kgo.Client) error {
+	t, err := fetch.Open(ctx, k, topic)
+	if err != nil {
+		return err
+	}
+	b := record.Builder{}
+	b.Add(time.Now().UnixMilli(), nil, []byte("{}"))
+	batch, err := b.Build(0)
+	if err != nil {
+		return err
+	}
+	req := kmsg.NewPtrProduceRequest()
+	req.Acks, req.TimeoutMillis = -1, 5000
+	rt := kmsg.NewProduceRequestTopic()
+	rt.Topic, rt.TopicID = topic, t.ID
+	rp := kmsg.NewProduceRequestTopicPartition()
+	rp.Records = batch
+	rt.Partitions = append(rt.Partitions, rp)
+	req.Topics = append(req.Topics, rt)
+	resp, err := req.RequestWith(ctx, k)
+	if err != nil {
+		return err
+	}
+	answer := resp.Topics[0].Partitions[0]
+	code := kerr.TypedErrorForCode(answer.ErrorCode)
+	if code == nil || answer.ErrorMessage == nil {
+		return fmt.Errorf("the replica took a record, or refused it without a word")
+	}
+	say("a produce to it is refused: %s: %s", code.Message, *answer.ErrorMessage)
+	return nil
 }
 
 // consumeReplica reads the topic on the replica as a group.
