@@ -29,6 +29,10 @@ type identity struct {
 	// bucket is touched, so that no tail series of an earlier life is claimed
 	// again, even after the bucket has forgotten it.
 	Boot uint32 `json:"boot"`
+	// InBucket: the cluster has begun to use a bucket. Without it, or with one
+	// that does not know the cluster, archived records would be out of reach
+	// while everything else seemed well.
+	InBucket bool `json:"in_bucket"`
 }
 
 const identityVersion = 1

@@ -138,7 +138,7 @@ func (r *restorer) save(ctx context.Context, found *restore.Plan) error {
 		return err
 	}
 	id := identity{Version: identityVersion, ClusterID: found.Layout.ClusterID, Cluster: clusterName(found.Layout.ClusterID),
-		Incarnation: uint64(found.Layout.Incarnation), NodeID: r.cfg.NodeID}
+		Incarnation: uint64(found.Layout.Incarnation), NodeID: r.cfg.NodeID, InBucket: true}
 	return id.save(r.cfg.DataDir)
 }
 

@@ -42,7 +42,7 @@ type tier struct {
 	store    objstore.Store
 	layout   manifest.Layout
 	node     int32
-	boot     uint32 // how often this data directory was opened
+	identity identity
 	log      *slog.Logger
 	archives archive.Set
 	passed   atomic.Bool // a newer incarnation owns the bucket
@@ -61,6 +61,9 @@ type tier struct {
 // answer, a loop goes on trying.
 func (b *Broker) openBucket(ctx context.Context) error {
 	if b.cfg.Bucket == "" {
+		if b.identity.InBucket {
+			return fmt.Errorf("cluster %s in %s keeps records in a bucket: name it with --bucket", b.identity.Cluster, b.cfg.DataDir)
+		}
 		return nil
 	}
 	store, err := openStore(b.cfg)
@@ -68,7 +71,7 @@ func (b *Broker) openBucket(ctx context.Context) error {
 		return err
 	}
 	b.tier = &tier{
-		cfg: b.cfg, store: store, node: b.cfg.NodeID, boot: b.identity.Boot, log: b.log, turn: make(chan struct{}, 1),
+		cfg: b.cfg, store: store, node: b.cfg.NodeID, identity: b.identity, log: b.log, turn: make(chan struct{}, 1),
 		layout: manifest.Layout{ClusterID: b.identity.ClusterID, Incarnation: uint32(b.identity.Incarnation)},
 	}
 	if err := b.openCache(); err != nil {
@@ -108,6 +111,9 @@ func (t *tier) connect(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("look into the bucket: %w", err)
 	}
+	if newest == 0 && t.identity.InBucket {
+		return fmt.Errorf("bucket %s does not know cluster %s, which has used a bucket before: is it the right one?", t.cfg.Bucket, t.identity.Cluster)
+	}
 	if newest == 0 {
 		if newest, err = t.create(ctx); err != nil {
 			return err
@@ -117,7 +123,13 @@ func (t *tier) connect(ctx context.Context) error {
 		t.passed.Store(true)
 		return fmt.Errorf("%w: the bucket is owned by incarnation %d of this cluster, this data directory is of incarnation %d: it was restored or promoted elsewhere", manifest.ErrFenced, newest, t.layout.Incarnation)
 	}
-	series, err := manifest.ClaimSeries(ctx, t.store, t.layout, t.node, t.boot, fmt.Sprintf("%d-%016x", t.node, randomUint64()))
+	if !t.identity.InBucket {
+		t.identity.InBucket = true
+		if err := t.identity.save(t.cfg.DataDir); err != nil {
+			return err
+		}
+	}
+	series, err := manifest.ClaimSeries(ctx, t.store, t.layout, t.node, t.identity.Boot, fmt.Sprintf("%d-%016x", t.node, randomUint64()))
 	if err != nil {
 		return fmt.Errorf("claim a tail series: %w", err)
 	}
