@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -19,6 +20,8 @@ const (
 	busy            // 503 without asking the store
 	slow            // passes after slowness
 	lost            // carried out, then the connection ends without a reply
+	hung            // no answer for as long as the client waits
+	clash           // 409, as for two conditional writes at once
 	slowness = 300 * time.Millisecond
 )
 
@@ -26,6 +29,7 @@ const (
 // requests on order. It leaves the Host header as it is, since it is signed.
 type way struct {
 	*httptest.Server
+	ended chan struct{} // lets what hangs go at the end of the test
 
 	mu     sync.Mutex
 	rule   func(r *http.Request) mishap
@@ -47,7 +51,7 @@ func newWay(t *testing.T, endpoint string) *way {
 		Transport:    transport,
 		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
 	}
-	w := &way{struck: map[mishap]int{}}
+	w := &way{ended: make(chan struct{}), struck: map[mishap]int{}}
 	w.Server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		switch w.strike(r) {
 		case cut:
@@ -55,6 +59,17 @@ func newWay(t *testing.T, endpoint string) *way {
 		case busy:
 			http.Error(rw, "", http.StatusServiceUnavailable)
 			return
+		case clash:
+			rw.WriteHeader(http.StatusConflict)
+			_, _ = io.WriteString(rw, `<Error><Code>ConditionalRequestConflict</Code></Error>`)
+			return
+		case hung:
+			_, _ = io.Copy(io.Discard, r.Body) // only then the server sees the client leave
+			select {
+			case <-r.Context().Done():
+			case <-w.ended:
+			}
+			panic(http.ErrAbortHandler)
 		case slow:
 			select {
 			case <-time.After(slowness):
@@ -68,6 +83,7 @@ func newWay(t *testing.T, endpoint string) *way {
 		proxy.ServeHTTP(rw, r)
 	}))
 	t.Cleanup(func() {
+		close(w.ended)
 		w.CloseClientConnections()
 		w.Close()
 		transport.CloseIdleConnections()
