@@ -1,0 +1,124 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"tidewater/broker/journal"
+	"tidewater/broker/partition"
+	"tidewater/iceberg/commit"
+	"tidewater/internal/record"
+	"tidewater/tiering/archive"
+	"tidewater/tiering/manifest"
+)
+
+// openActors starts what package broker runs in loops.
+func (l *life) openActors() {
+	ctx := context.Background()
+	l.tier.errs = map[string]error{}
+	l.every("segments", 120*time.Millisecond, func() error { return l.writeSegments(ctx) })
+	l.every("retain", 500*time.Millisecond, func() error { return l.retain(ctx) })
+	l.every("archive", 300*time.Millisecond, func() error { return l.tier.set.RunOnce(ctx) })
+	l.every("tail", 700*time.Millisecond, func() error {
+		if l.tier.tails == nil {
+			return l.connect(ctx)
+		}
+		err := l.tier.tails.RunOnce(ctx)
+		for _, p := range l.parts {
+			l.bucketEnd(p.ID())
+		}
+		return err
+	})
+	l.every("keeper", time.Second, func() error {
+		if l.tier.keeper == nil {
+			return errUnreached
+		}
+		return l.tier.keeper.RunOnce(ctx)
+	})
+	l.every("table", 2*time.Second, func() error { return l.commitTable(ctx) })
+	watch := &archive.RootWatch{Store: l.bucket, Layout: l.node.layout, Passed: func(error) { l.pass() }}
+	l.every("root", time.Second, func() error { return watch.RunOnce(ctx) })
+}
+
+// every runs an actor again and again while the process lives.
+func (l *life) every(name string, pause time.Duration, turn func() error) {
+	var run func()
+	run = func() {
+		err := turn()
+		l.tier.errs[name] = err
+		if err != nil {
+			l.w.say("boot %d.%d %s: %v", l.node.layout.Incarnation, l.boot, name, err)
+			l.judge(name, err)
+		}
+		l.stepSoon()
+		l.w.add(l.w.jitter(pause), event{life: l, run: run})
+	}
+	l.w.add(l.w.jitter(pause), event{life: l, run: run})
+}
+
+// judge tells errors that no fault of ours explains. What a fault explains
+// must go away when the faults end, which the epilogue waits for.
+func (l *life) judge(name string, err error) {
+	var stopped *commit.StoppedError
+	switch {
+	case errors.As(err, &stopped):
+		if !l.node.zombie {
+			l.w.violate(rows, "%s: %v", name, err)
+		}
+	case errors.Is(err, manifest.ErrFenced):
+		if !l.node.zombie {
+			l.w.violate(fencing, "the newest incarnation was fenced: %s: %v", name, err)
+		}
+	case errors.Is(err, manifest.ErrCorrupt), errors.Is(err, record.ErrCorrupt), errors.Is(err, partition.ErrCorrupt), errors.Is(err, journal.ErrCorrupt):
+		l.w.violate(sane, "%s: %v", name, err)
+	}
+}
+
+func (l *life) writeSegments(ctx context.Context) error {
+	var errs []error
+	for _, p := range l.parts {
+		before := len(p.Sealed(0))
+		if p.Due(4<<10, 400*time.Millisecond) {
+			errs = append(errs, p.WriteSegments(ctx, false))
+		}
+		l.w.stats.Segments += max(len(p.Sealed(0))-before, 0)
+	}
+	for _, p := range l.idle {
+		if p.Due(1, 0) {
+			errs = append(errs, p.WriteSegments(ctx, false))
+		}
+	}
+	l.stepToRest()
+	return errors.Join(errs...)
+}
+
+func (l *life) retain(ctx context.Context) error {
+	var errs []error
+	for _, p := range l.parts {
+		errs = append(errs, p.Retain(ctx))
+		l.stepToRest()
+	}
+	return errors.Join(errs...)
+}
+
+// commitTable runs one round; whatever became of it, the table must lie within
+// what the bucket holds.
+func (l *life) commitTable(ctx context.Context) error {
+	if l.tier.committer == nil {
+		return errUnreached
+	}
+	round, err := l.tier.committer.RunOnce(ctx)
+	if round.Moved {
+		l.w.stats.Rounds++
+		for _, d := range round.Done {
+			l.w.stats.Rows += int(d.Rows)
+		}
+		l.w.say("boot %d.%d table: %s", l.node.layout.Incarnation, l.boot, l.tier.committer.Offsets())
+	}
+	l.w.checkTableHeld(ctx)
+	if errors.Is(err, commit.ErrMoved) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,203 @@
+package sim
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"time"
+
+	"tidewater/iceberg/commit"
+	"tidewater/iceberg/tablefs"
+	"tidewater/iceberg/verify"
+	"tidewater/internal/logio"
+	"tidewater/internal/record"
+	"tidewater/tiering/archive"
+	"tidewater/tiering/remote"
+)
+
+// epilogue ends all faults and checks everything, three times: as it is, after
+// a power cut, and restored from the bucket alone.
+func (w *world) epilogue(ctx context.Context) {
+	w.say("epilogue")
+	w.heal()
+	for _, then := range []func(){
+		func() {
+			w.say("the power is cut")
+			w.active.kill()
+			w.active.disk.Crash(w.rng)
+			w.active.boot()
+		},
+		func() { w.lose(false) },
+		nil,
+	} {
+		w.settle()
+		if !w.failed() {
+			w.audit(ctx)
+		}
+		if w.failed() || then == nil {
+			return
+		}
+		then()
+	}
+}
+
+// settle lets the world go on without faults until nothing is left to do.
+func (w *world) settle() {
+	why := ""
+	for range 80 {
+		w.runUntil(w.now.Add(500 * time.Millisecond))
+		if w.failed() {
+			return
+		}
+		if why = w.unrest(); why == "" {
+			return
+		}
+	}
+	w.violate(rest, "%s", why)
+}
+
+// unrest says what is still to be done, "" for nothing.
+func (w *world) unrest() string {
+	l := w.active.life
+	if w.restoring || l == nil || l.sick || l.tier.tails == nil {
+		return fmt.Sprintf("no broker serves (restoring %t)", w.restoring)
+	}
+	for _, p := range w.people {
+		if p.idempotent && slices.ContainsFunc(p.queue, func(s *sent) bool { return !s.answered }) {
+			return fmt.Sprintf("producer %d has %d batches unanswered", p.pid, len(p.queue))
+		}
+	}
+	for _, p := range l.parts {
+		o, err := p.Offsets()
+		if err != nil {
+			return fmt.Sprintf("partition %d: %v", p.truth.id.Partition, err)
+		}
+		if end := l.bucketEnd(p.truth.id); end != o.HighWatermark {
+			return fmt.Sprintf("partition %d: the bucket has %d of %d: %v %v", p.truth.id.Partition, end, o.HighWatermark, l.tier.errs["tail"], l.tier.errs["archive"])
+		}
+		if m := l.tier.committer.Offsets().Marks[p.truth.id.Partition]; m.End != o.HighWatermark {
+			return fmt.Sprintf("partition %d: the table has %d of %d: %v", p.truth.id.Partition, m.End, o.HighWatermark, l.tier.errs["table"])
+		}
+	}
+	for _, name := range []string{"segments", "retain", "archive", "tail", "keeper", "table", "root"} {
+		if err := l.tier.errs[name]; err != nil {
+			return fmt.Sprintf("%s: %v", name, err)
+		}
+	}
+	return ""
+}
+
+// audit reads everything there is and compares.
+func (w *world) audit(ctx context.Context) {
+	l := w.active.life
+	for _, p := range l.parts {
+		w.auditLog(ctx, l, p)
+		w.auditBucket(ctx, l, p)
+	}
+	w.auditTable(ctx, l)
+	w.checkTableHeld(ctx)
+}
+
+// auditLog reads a partition from its start to its end: no gap, everything
+// acknowledged, each batch of an idempotent producer once and in order.
+func (w *world) auditLog(ctx context.Context, l *life, p *hosted) {
+	o, err := p.Offsets()
+	if err != nil {
+		w.violate(rest, "%d: %v", p.truth.id.Partition, err)
+		return
+	}
+	found := map[record.Offset]bool{}
+	for at := o.LogStart; at < o.HighWatermark && !w.failed(); {
+		next := w.read(ctx, l, p, logio.ReadRequest{Offset: at, BytesMax: 1 + w.rng.IntN(16<<10), MinOne: true, CurrentEpoch: -1})
+		if next == at {
+			w.violate(acked, "%d: nothing can be read at %d of [%d, %d)", p.truth.id.Partition, at, o.LogStart, o.HighWatermark)
+		}
+		at = next
+	}
+	next := map[int64]int32{}
+	payloads := map[uint64]record.Offset{}
+	for _, base := range p.truth.bases() {
+		f := p.truth.facts[base]
+		if f.next <= o.LogStart {
+			continue
+		}
+		found[base] = true
+		if f.whole == nil {
+			w.violate(acked, "%d: offset %d was acknowledged and is not in the log [%d, %d)", p.truth.id.Partition, base, o.LogStart, o.HighWatermark)
+			return
+		}
+		w.auditBatch(p.truth, f.whole, next, payloads)
+	}
+}
+
+// auditBatch checks one batch of a log against those before it.
+func (w *world) auditBatch(t *truth, b record.Batch, next map[int64]int32, payloads map[uint64]record.Offset) {
+	if pid := b.ProducerID(); pid >= 0 {
+		if want, ok := next[pid]; ok && want != b.BaseSequence() {
+			w.violate(once, "%d: producer %d has sequence %d at offset %d, %d would follow", t.id.Partition, pid, b.BaseSequence(), b.BaseOffset(), want)
+		}
+		next[pid] = b.BaseSequence() + b.RecordCount()
+	}
+	var r record.Reader
+	if err := r.Reset(b, 0); err != nil {
+		w.violate(sane, "%d: batch at %d: %v", t.id.Partition, b.BaseOffset(), err)
+		return
+	}
+	for r.Next() {
+		id := binary.BigEndian.Uint64(r.Record().Value)
+		if before, ok := payloads[id]; ok {
+			w.violate(once, "%d: the record at %d is also at %d", t.id.Partition, r.Record().Offset, before)
+		}
+		payloads[id] = r.Record().Offset
+		if w.alien[id] {
+			w.violate(fencing, "%d: the record at %d was written to a broker of the past", t.id.Partition, r.Record().Offset)
+		}
+	}
+}
+
+// auditBucket reads what the bucket holds of a partition as a stranger would.
+func (w *world) auditBucket(ctx context.Context, l *life, p *hosted) {
+	cache, err := remote.OpenCache(remote.CacheConfig{})
+	if err != nil {
+		w.violate(sane, "open cache: %v", err)
+		return
+	}
+	r := remote.New(remote.Config{Store: w.ground.Mem, Dir: l.dir(p.truth.id), Cache: cache})
+	if _, err := r.Refresh(ctx); err != nil {
+		w.violate(cold, "%d: read manifest: %v", p.truth.id.Partition, err)
+		return
+	}
+	err = r.Scan(ctx, r.Start(), r.End(), func(b record.Batch) error {
+		p.truth.shown(w, cold, "the bucket", b)
+		return nil
+	})
+	if err != nil {
+		w.violate(cold, "%d: read the bucket [%d, %d): %v", p.truth.id.Partition, r.Start(), r.End(), err)
+	}
+	report, err := archive.Scrub(ctx, w.ground.Mem, l.dir(p.truth.id), time.Hour, false)
+	if err != nil || len(report.Missing) > 0 {
+		w.violate(cold, "%d: scrub: missing %v, %v", p.truth.id.Partition, report.Missing, err)
+	}
+}
+
+// auditTable compares the whole table with the log.
+func (w *world) auditTable(ctx context.Context, l *life) {
+	tables, err := w.newCatalog(w.ground.Mem, l.node.layout)
+	if err != nil {
+		w.violate(sane, "open catalog: %v", err)
+		return
+	}
+	fs := tablefs.FS{Store: w.ground.Mem, Root: bucketURI}
+	cfg, err := verify.Open(ctx, tables, fs, tableIdent(), commit.Topic{}, l.sources())
+	if err != nil {
+		w.violate(rows, "open table: %v", err)
+		return
+	}
+	report, err := verify.Run(ctx, cfg)
+	if err != nil {
+		w.violate(rows, "verify: %v", err)
+	} else if !report.OK() {
+		w.violate(rows, "%s", report)
+	}
+}

@@ -1,0 +1,237 @@
+package sim
+
+import (
+	"encoding/binary"
+	"errors"
+	"slices"
+	"time"
+
+	"tidewater/internal/logio"
+	"tidewater/internal/record"
+)
+
+// producer is a client that writes to one partition, as clients do: several
+// batches in flight; after a failure everything unanswered again, in order.
+// Without idempotence a batch is sent once, whatever becomes of it.
+type producer struct {
+	w          *world
+	part       *truth
+	idempotent bool
+	pid        int64
+	seq        int32
+	acks       logio.Acks
+	node       *node // where it goes; nil is wherever the cluster is
+	queue      []*sent
+}
+
+// sent is one batch that a producer made.
+type sent struct {
+	batch    record.Batch
+	answered bool
+	base     record.Offset // where it was acknowledged, -1 before
+	at       int           // number of restores when base was answered
+	try      *try          // under way; nil when it is to be sent (again)
+}
+
+// try is one request.
+type try struct {
+	life     *life
+	deadline time.Time
+	replied  bool // an answer is on its way
+}
+
+const (
+	inFlightMax    = 5
+	requestTimeout = 1500 * time.Millisecond
+)
+
+func (w *world) newProducer(part int, idempotent bool) *producer {
+	p := &producer{w: w, part: w.parts[part], idempotent: idempotent, pid: -1, acks: logio.AcksAll}
+	if idempotent {
+		p.renew()
+	} else if w.rng.IntN(3) == 0 {
+		p.acks = logio.AcksLeader
+	}
+	w.people = append(w.people, p)
+	w.tick(p)
+	return p
+}
+
+// renew takes a new producer id.
+func (p *producer) renew() {
+	p.pid, p.seq = p.w.nextPID, 0
+	p.w.nextPID++
+	p.queue = nil
+}
+
+func (w *world) tick(p *producer) {
+	w.add(w.jitter(w.shape.ProduceEvery), event{front: true, run: func() {
+		p.turn()
+		w.tick(p)
+	}})
+}
+
+// turn looks at what is in flight and sends what is to be sent.
+func (p *producer) turn() {
+	for len(p.queue) > 0 && p.queue[0].answered {
+		p.queue = p.queue[1:]
+	}
+	waiting, again := 0, false
+	for _, s := range p.queue {
+		if s.answered {
+			continue
+		}
+		if t := s.try; t != nil && !t.replied && (t.life.dead || p.w.now.After(t.deadline)) {
+			s.try = nil // no answer will come, or none in time
+		}
+		if s.try == nil {
+			again = true
+		} else {
+			waiting++
+		}
+	}
+	switch {
+	case again && !p.idempotent:
+		p.queue = slices.DeleteFunc(p.queue, func(s *sent) bool { return s.try == nil })
+	case again && waiting == 0:
+		for _, s := range slices.Clone(p.queue) {
+			if !s.answered {
+				p.w.stats.Retries++
+				p.send(s)
+			}
+		}
+	case !again && len(p.queue) < inFlightMax && !p.w.closing:
+		s := &sent{batch: p.make(), base: -1}
+		p.queue = append(p.queue, s)
+		p.send(s)
+	}
+}
+
+// make makes a batch that exists once in the world.
+func (p *producer) make() record.Batch {
+	w := p.w
+	b := record.Builder{Codec: []record.Codec{record.None, record.None, record.Snappy, record.Zstd}[w.rng.IntN(4)]}
+	n := 1 + w.rng.IntN(6)
+	if p.idempotent {
+		b.Producer = &record.Producer{ID: p.pid, Sequence: p.seq}
+		p.seq += int32(n)
+	}
+	for range n {
+		w.payload++
+		w.alien[w.payload] = p.node != nil
+		value := make([]byte, 8+w.rng.IntN(w.shape.ValueBytesMax))
+		w.random(value)
+		binary.BigEndian.PutUint64(value, w.payload)
+		b.Add(w.now.UnixMilli(), value[:4], value)
+	}
+	batch, err := b.Build(0)
+	if err != nil {
+		w.violate(sane, "build batch: %v", err)
+	}
+	return batch
+}
+
+// send gives a batch to the broker that leads now, if one runs.
+func (p *producer) send(s *sent) {
+	to := p.node
+	if to == nil {
+		to = p.w.active
+	}
+	l := to.life
+	if l == nil || len(l.parts) <= int(p.part.id.Partition) {
+		return
+	}
+	t := &try{life: l, deadline: p.w.now.Add(requestTimeout)}
+	s.try = t
+	l.parts[p.part.id.Partition].Append(logio.AppendRequest{Batch: slices.Clone(s.batch), Acks: p.acks, Done: func(r logio.AppendResult) {
+		if p.w.rng.IntN(50) == 0 {
+			return // the connection broke under the answer
+		}
+		t.replied = true
+		p.w.add(p.w.millis(0, 5), event{front: true, run: func() { p.answer(s, t, r) }})
+	}})
+	l.stepSoon()
+}
+
+// answer takes what the broker said to one request.
+func (p *producer) answer(s *sent, t *try, r logio.AppendResult) {
+	w := p.w
+	t.replied = false
+	if s.try == t {
+		s.try = nil
+	}
+	w.trace.note("answer", errText(r.Err))
+	switch {
+	case r.Err == nil:
+		p.acknowledged(s, t, r.BaseOffset)
+	case errors.Is(r.Err, logio.ErrOutOfOrderSequence):
+		p.outOfOrder(s, t, r.Err)
+	case retriable(r.Err):
+		if !p.idempotent {
+			s.answered = true
+		}
+	default:
+		w.violate(working, "produce to %d: %v", p.part.id.Partition, r.Err)
+	}
+}
+
+func errText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+func retriable(err error) bool {
+	for _, kind := range []error{logio.ErrNotLeader, logio.ErrStorage, logio.ErrBusy, logio.ErrNotAvailable, logio.ErrFenced, logio.ErrClosed} {
+		if errors.Is(err, kind) {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *producer) acknowledged(s *sent, t *try, base record.Offset) {
+	w := p.w
+	s.answered = true
+	if t.life.node.zombie && t.life.tier.passed {
+		w.violate(fencing, "a broker that knows it is passed acknowledged offset %d of %d", base, p.part.id.Partition)
+	}
+	if p.acks != logio.AcksAll {
+		return // nothing was promised
+	}
+	w.stats.Acked++
+	if t.life.node != w.active || t.life.node.zombie {
+		// An answer of the incarnation before: it holds as far as the restore
+		// reached, which its cut has checked.
+		p.part.lostPIDs[p.pid] = true
+		return
+	}
+	if s.base >= 0 && s.base != base && s.at == w.restores {
+		w.violate(once, "%d: one batch was acknowledged at %d and at %d", p.part.id.Partition, s.base, base)
+	}
+	s.base, s.at = base, w.restores
+	p.part.acknowledged(w, s.batch, base)
+}
+
+// outOfOrder is right when an earlier batch is still to be sent again, or when
+// a restore lost one that was acknowledged: then the client starts anew.
+func (p *producer) outOfOrder(s *sent, t *try, err error) {
+	for _, q := range p.queue {
+		if q == s {
+			break
+		}
+		if !q.answered {
+			return
+		}
+	}
+	if s.answered || t.life.node.zombie || t.life.dead {
+		return
+	}
+	if !p.part.lostPIDs[p.pid] {
+		p.w.violate(once, "%d: producer %d lost its place: %v", p.part.id.Partition, p.pid, err)
+		return
+	}
+	p.w.say("producer %d of %d starts anew", p.pid, p.part.id.Partition)
+	p.renew()
+}

@@ -1,0 +1,2 @@
+// Package sim x
+package sim

@@ -1,0 +1,73 @@
+package sim
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"tidewater/internal/topicconfig"
+)
+
+// Shape is the kind of history a seed gives: sizes, and how often what goes
+// wrong. Each seed leaves most faults out, so that the others get far.
+type Shape struct {
+	Partitions int // of the table topic
+	Idle       int // groups that nobody writes to
+	Length     time.Duration
+
+	JournalFileBytes int64
+	SegmentBytes     int64
+	LocalBytes       int64 // local retention
+	RetentionBytes   int64 // of the log; -1 keeps all
+	ValueBytesMax    int
+	TailBytesMax     int // of one partition in one tail object
+
+	ProduceEvery time.Duration // of one producer, on average
+
+	// What goes wrong, as mean pauses; 0 is never.
+	CrashEvery   time.Duration // a process dies at some call
+	PowerShare   int           // of ten crashes, how many cut the power
+	OutageEvery  time.Duration // the bucket is down, flaky or slow
+	FullEvery    time.Duration // the disk is full
+	SyncEvery    time.Duration // an fsync of the journal fails
+	RestoreEvery time.Duration // the data directory is lost, or left behind
+	ZombieShare  int           // of ten restores, how many leave the old broker running
+}
+
+// draw makes a seed's shape.
+func draw(rng *rand.Rand) Shape {
+	pick := func(n ...int64) int64 { return n[rng.IntN(len(n))] }
+	often := func() time.Duration { return time.Duration(2500+rng.IntN(6000)) * time.Millisecond }
+	maybe := func(share int) time.Duration {
+		d := often()
+		if rng.IntN(10) >= share {
+			return 0
+		}
+		return d
+	}
+	return Shape{
+		Partitions: 2 + rng.IntN(2), Idle: rng.IntN(4), Length: time.Duration(8+rng.IntN(10)) * time.Second,
+		JournalFileBytes: pick(32<<10, 64<<10, 256<<10), SegmentBytes: pick(8<<10, 16<<10, 32<<10),
+		LocalBytes: pick(0, 8<<10, 24<<10), RetentionBytes: pick(-1, -1, -1, 64<<10),
+		ValueBytesMax: int(pick(100, 600, 1500)), TailBytesMax: int(pick(4<<10, 16<<10, 1<<20)),
+		ProduceEvery: time.Duration(pick(60, 120, 250)) * time.Millisecond,
+		CrashEvery:   maybe(6), PowerShare: int(pick(0, 5, 10)), OutageEvery: maybe(5),
+		FullEvery: maybe(2), SyncEvery: maybe(1) * 2, RestoreEvery: maybe(4) * 2, ZombieShare: int(pick(0, 5, 10)),
+	}
+}
+
+// settings are the table topic's properties.
+func (s *Shape) settings() topicconfig.Settings {
+	t := topicconfig.Defaults()
+	t.Tiered = true
+	t.SegmentBytes, t.SegmentAge = s.SegmentBytes, 3*time.Second
+	t.Retention, t.RetentionBytes = topicconfig.Unlimited, s.RetentionBytes
+	t.LocalRetention, t.LocalRetentionBytes = topicconfig.Unlimited, s.LocalBytes
+	return t
+}
+
+// idleSettings are those of the groups that nobody writes to.
+func (s *Shape) idleSettings() topicconfig.Settings {
+	t := topicconfig.Defaults()
+	t.Retention, t.RetentionBytes = topicconfig.Unlimited, topicconfig.Unlimited
+	return t
+}
