@@ -210,6 +210,19 @@ func (t *tier) bucketEnd(id record.PartitionID) record.Offset {
 	return tails.BucketEnd(id)
 }
 
+// confirmed is bucketEnd for cuts, where what is not known is not 0.
+func (t *tier) confirmed(id record.PartitionID) record.Offset {
+	t.mu.Lock()
+	tails := t.tails
+	t.mu.Unlock()
+	if tails != nil {
+		if end, ok := tails.Confirmed(id); ok {
+			return end
+		}
+	}
+	return archive.EndUnknown
+}
+
 // uploadTail has everything that is committed now brought to the bucket.
 func (t *tier) uploadTail(ctx context.Context) error {
 	t.mu.Lock()
@@ -326,7 +339,7 @@ func (b *Broker) keeperConfig() archive.KeeperConfig {
 			for _, led := range t.archives.List() {
 				d := led.Archive.Dir()
 				if manifest.ClassOf(d.Topic) == class {
-					ends = append(ends, manifest.CutEnd{Topic: d.Topic, Partition: d.ID, End: t.bucketEnd(d.ID)})
+					ends = append(ends, manifest.CutEnd{Topic: d.Topic, Partition: d.ID, End: t.confirmed(d.ID)})
 				}
 			}
 			return ends, nil
@@ -353,7 +366,7 @@ func (b *Broker) topicsChanged(ctx context.Context, v *cluster.View) {
 			if ctx.Err() == nil {
 				b.log.Warn("a deleted topic could not be cleared and will be again", "topic", d.Name, "error", err)
 			}
-			time.AfterFunc(connectEvery, b.wakeController)
+			time.AfterFunc(connectEvery, func() { wake(b.topics) })
 			continue
 		}
 		b.parts.forgotten[d.Topic] = true

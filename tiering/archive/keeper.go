@@ -30,7 +30,8 @@ type KeeperConfig struct {
 	// Ends captures how far the bucket holds all partitions of a class that
 	// are tiered, in an order that does not depend on chance. It is called
 	// class by class; what it gives must be confirmed by the bucket
-	// (Tails.BucketEnd).
+	// (Tails.Confirmed), and is EndUnknown for a partition of which nothing
+	// was confirmed since the start.
 	Ends func(ctx context.Context, class manifest.Class) ([]manifest.CutEnd, error)
 	// Live are the tail series of the brokers that are up.
 	Live func() []manifest.Series
@@ -43,6 +44,9 @@ type KeeperConfig struct {
 	HouseEvery time.Duration
 	Now        func() time.Time
 }
+
+// EndUnknown is the end of a partition whose hold in the bucket is not known.
+const EndUnknown = record.Offset(-1)
 
 const (
 	defaultTopicGrace = 24 * time.Hour
@@ -198,7 +202,7 @@ func (k *Keeper) writeCut(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("capture bucket ends: %w", err)
 		}
-		c.Ends = append(c.Ends, ends...)
+		c.Ends = append(c.Ends, k.notBefore(ends)...)
 	}
 	if k.cut.Number > 0 && k.cut.Metadata == c.Metadata && slices.Equal(c.Ends, k.cut.Ends) {
 		return nil
@@ -211,6 +215,27 @@ func (k *Keeper) writeCut(ctx context.Context) error {
 	}
 	k.cut = c
 	return k.dropOld(ctx, c.Number, k.cfg.Layout.Cut)
+}
+
+// notBefore lifts the ends to those of the cut before, which the bucket still
+// holds: right after a start a broker knows less than it once confirmed, and a
+// restore by such a cut would cut group offsets away. A partition of which
+// neither says anything stays out, as one that was made after the cut.
+func (k *Keeper) notBefore(ends []manifest.CutEnd) []manifest.CutEnd {
+	before := make(map[record.PartitionID]record.Offset, len(k.cut.Ends))
+	for _, e := range k.cut.Ends {
+		before[e.Partition] = e.End
+	}
+	kept := make([]manifest.CutEnd, 0, len(ends))
+	for _, e := range ends {
+		if end, ok := before[e.Partition]; ok {
+			e.End = max(e.End, end)
+		}
+		if e.End != EndUnknown {
+			kept = append(kept, e)
+		}
+	}
+	return kept
 }
 
 // dropOld deletes the one number that falls out of the kept ones. Readers take

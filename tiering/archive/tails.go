@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -56,6 +57,9 @@ type Tails struct {
 	number  uint64 // last number used
 	pending []byte // object of that number whose fate is not known
 	extents []manifest.Extent
+	// first is the partition that begins the next object: the first one that
+	// found no room in the last.
+	first   record.PartitionID
 	lastPut time.Time
 	sent    map[record.PartitionID]sentMarks
 	trim    *seriesTrim
@@ -100,9 +104,17 @@ func NewTails(cfg TailsConfig) *Tails {
 // BucketEnd is the exclusive end of what the bucket is known to hold of a
 // partition: by manifest, and by the tail objects that follow it without a gap.
 func (t *Tails) BucketEnd(id record.PartitionID) record.Offset {
+	end, _ := t.Confirmed(id)
+	return end
+}
+
+// Confirmed is BucketEnd, and false while this life of the broker has not put
+// anything of the partition.
+func (t *Tails) Confirmed(id record.PartitionID) (record.Offset, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.ends[id]
+	end, ok := t.ends[id]
+	return end, ok
 }
 
 // RunOnce uploads one object if there is anything new or a sign of life is
@@ -135,11 +147,23 @@ func (t *Tails) RunOnce(ctx context.Context) error {
 	return errors.Join(faults...)
 }
 
+// turn gives the partitions in order of their ids, from first on and around:
+// when more comes in than an object holds, each has its turn.
+func (t *Tails) turn() []Led {
+	list := t.cfg.Partitions()
+	i := slices.IndexFunc(list, func(p Led) bool { return p.Archive.Dir().ID.Compare(t.first) >= 0 })
+	if i <= 0 {
+		return list
+	}
+	return slices.Concat(list[i:], list[:i])
+}
+
 // collect gathers what is new, partition by partition, within the bounds.
 func (t *Tails) collect(ctx context.Context) (*manifest.Tail, []error) {
 	tail := &manifest.Tail{Header: t.cfg.Layout.Header(), Series: t.cfg.Series, Created: t.cfg.Now().UnixMilli()}
 	var faults []error
-	for _, p := range t.cfg.Partitions() {
+	full := false
+	for _, p := range t.turn() {
 		id := p.Archive.Dir().ID
 		marks := p.Source.Marks()
 		number, end, known := p.Archive.Manifest()
@@ -162,6 +186,9 @@ func (t *Tails) collect(ctx context.Context) (*manifest.Tail, []error) {
 		if err := t.addBatches(ctx, p.Source, &x, tail); err != nil {
 			faults = append(faults, fmt.Errorf("tail of %s-%d: %w", x.Topic, id.Partition, err))
 			continue
+		}
+		if !full && x.Next == x.Base && x.Next < x.HighWatermark && len(tail.Data) >= t.cfg.ObjectBytesMax {
+			full, t.first = true, id
 		}
 		now := sentMarks{epoch: marks.Epoch, next: x.Next, hw: x.HighWatermark, lso: x.LastStable, logStart: x.LogStart, manifest: number}
 		if !ok || now != t.sent[id] {
