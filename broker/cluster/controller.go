@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"tidewater/broker/multiraft"
 	"tidewater/internal/record"
 	"tidewater/internal/topicconfig"
 )
@@ -253,7 +254,11 @@ func (c *Controller) Checkpoint() error {
 	if err := c.store.sync(); err != nil {
 		return err
 	}
-	if err := c.cfg.Raft.Do(func(p Proposer) { p.Release(at.index, at.term) }); err != nil {
+	err := c.cfg.Raft.Do(func(p Proposer) { p.Release(at.index, at.term) })
+	if errors.Is(err, multiraft.ErrBusy) {
+		return nil // the next checkpoint tells it
+	}
+	if err != nil {
 		return fmt.Errorf("release controller log to Index %d: %w", at.index, err)
 	}
 	c.released = at.index
