@@ -73,6 +73,7 @@ type Broker struct {
 	cancel context.CancelCauseFunc
 	done   context.Context // ends when a loop failed or Close began
 	change chan struct{}   // wakes the controller's loop, holds one
+	topics chan struct{}   // wakes the topics' loop, holds one
 }
 
 // errClosing is why loops end at Close.
@@ -84,7 +85,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Broker, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	b := &Broker{cfg: cfg, log: log, change: make(chan struct{}, 1)}
+	b := &Broker{cfg: cfg, log: log, change: make(chan struct{}, 1), topics: make(chan struct{}, 1)}
 	done, cancel := context.WithCancelCause(context.Background())
 	b.loops, b.done = errgroup.WithContext(done)
 	b.cancel = cancel
@@ -265,7 +266,9 @@ func groupDelay(d time.Duration) time.Duration {
 // is there.
 func (b *Broker) openLoops(context.Context) error {
 	b.loops.Go(func() error { return b.ended("controller", b.followController(b.done)) })
+	b.loops.Go(func() error { return b.ended("topics", b.followTopics(b.done)) })
 	b.loops.Go(func() error { return b.ended("segments", b.writeSegments(b.done)) })
+	b.loops.Go(func() error { return b.ended("retention", b.retain(b.done)) })
 	b.loops.Go(func() error { return b.ended("groups", b.groups.Run(b.done)) })
 	b.openTier()
 	if b.replica != nil {

@@ -2,12 +2,23 @@ package broker
 
 import (
 	"errors"
+	goflag "flag"
 	"net"
+	"os"
 	"strings"
 	"testing"
 
 	"tidewater/internal/disk"
 )
+
+// These tests wait more than they work, so many of them run at a time.
+func TestMain(m *testing.M) {
+	goflag.Parse()
+	if err := goflag.Set("test.parallel", "12"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 // Shows that data, written through one life of a broker, is there in the next.
 func TestDataSurvivesReopening(t *testing.T) {

@@ -28,15 +28,33 @@ const (
 	// retainEvery is Kafka's log.retention.check.interval.ms divided by 300:
 	// a step costs little and topics with short retention are kept short.
 	retainEvery = time.Second
+	// retainTimeout bounds what one round of retention waits for the bucket.
+	retainTimeout = 5 * time.Second
 	// leaderTimeout bounds how long "topic created" waits for its leaders.
 	leaderTimeout = 5 * time.Second
 )
 
 // wakeController makes the controller's loop look again. It does not block.
-func (b *Broker) wakeController() {
+func (b *Broker) wakeController() { wake(b.change) }
+
+// wake puts a token into a channel that holds one.
+func wake(c chan struct{}) {
 	select {
-	case b.change <- struct{}{}:
+	case c <- struct{}{}:
 	default:
+	}
+}
+
+// followTopics does what a changed view means to bucket, tables and groups. It
+// may wait for the bucket, so nothing that clients wait for is done here.
+func (b *Broker) followTopics(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-b.topics:
+			b.topicsChanged(ctx, b.controller.View())
+		}
 	}
 }
 
@@ -58,7 +76,7 @@ func (b *Broker) followController(ctx context.Context) error {
 			if err := b.parts.sync(v); err != nil {
 				b.log.Error("a partition could not be opened or removed", "error", err)
 			}
-			b.topicsChanged(ctx, v)
+			wake(b.topics)
 		}
 		for id, l := range b.parts.leads.take() {
 			leads[id] = l
@@ -106,45 +124,55 @@ func (b *Broker) leadGroups(t *cluster.Topic, id record.PartitionID, l multiraft
 	}
 }
 
-// writeSegments brings committed batches to segments and keeps retention. A
-// step that fails has its partition refuse appends, and is tried again.
+// writeSegments brings committed batches to segments. A step that fails has
+// its partition refuse appends, and is tried again.
 func (b *Broker) writeSegments(ctx context.Context) error {
-	tick := time.NewTicker(segmentsEvery)
+	return every(ctx, segmentsEvery, func() {
+		for _, h := range b.parts.all() {
+			if h.Due(chunkBytes, chunkAge) {
+				b.stepped(ctx, h, "segment", &h.writing, h.WriteSegments(ctx, false))
+			}
+		}
+	})
+}
+
+// retain keeps retention. It has a loop of its own, because it may ask the
+// bucket, for which no write waits. When the bucket takes longer than
+// retainTimeout, the rest of the round does without it.
+func (b *Broker) retain(ctx context.Context) error {
+	return every(ctx, retainEvery, func() {
+		round, stop := context.WithTimeout(ctx, retainTimeout)
+		defer stop()
+		for _, h := range b.parts.all() {
+			b.stepped(ctx, h, "retention", &h.retaining, h.Retain(round))
+		}
+	})
+}
+
+// every does a step again and again until ctx ends.
+func every(ctx context.Context, pause time.Duration, step func()) error {
+	tick := time.NewTicker(pause)
 	defer tick.Stop()
-	retained := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case now := <-tick.C:
-			due := now.Sub(retained) >= retainEvery
-			if due {
-				retained = now
-			}
-			for _, h := range b.parts.all() {
-				b.stepSegments(ctx, h, due)
-			}
+		case <-tick.C:
+			step()
 		}
 	}
 }
 
-func (b *Broker) stepSegments(ctx context.Context, h *hosted, retain bool) {
-	var errs []error
-	if h.Due(chunkBytes, chunkAge) {
-		errs = append(errs, h.WriteSegments(ctx, false))
-	}
-	if retain {
-		errs = append(errs, h.Retain(ctx))
-	}
-	err := errors.Join(errs...)
+// stepped logs how a step of a partition went, if it is worth a line.
+func (b *Broker) stepped(ctx context.Context, h *hosted, step string, t *trouble, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	switch tell := h.trouble.tell(err, time.Now()); {
+	switch tell := t.tell(err, time.Now()); {
 	case tell && err != nil:
-		b.log.Error("a segment step failed and will be tried again", "partition", h.Name(), "error", err)
+		b.log.Error("a step of a partition failed and will be tried again", "step", step, "partition", h.Name(), "error", err)
 	case tell:
-		b.log.Info("segment steps succeed again", "partition", h.Name())
+		b.log.Info("a step of a partition succeeds again", "step", step, "partition", h.Name())
 	}
 }
 

@@ -29,9 +29,9 @@ type hosted struct {
 	topic  *cluster.Topic // as of the view it was last configured by
 	number int32
 	// bucket is the topic's remote.storage.enable.
-	bucket   atomic.Bool
-	archived bool    // it is among the partitions that go to the bucket
-	trouble  trouble // of the segments loop
+	bucket             atomic.Bool
+	archived           bool    // it is among the partitions that go to the bucket
+	writing, retaining trouble // of the segments and the retention loop
 }
 
 // partitions opens, configures and removes this node's partitions as the
@@ -50,7 +50,7 @@ type partitions struct {
 	restored *restorePlan                                   // nil unless the data directory came from a restore
 	log      *slog.Logger
 
-	// forgotten are deleted topics that were cleared; by the controller's loop.
+	// forgotten are deleted topics that were cleared; by the topics' loop.
 	forgotten map[record.TopicID]bool
 
 	// leads carries the ids whose leadership changed to the controller's loop.

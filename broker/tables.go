@@ -81,7 +81,7 @@ func (b *Broker) openTables(context.Context) error {
 }
 
 // sync starts, configures and stops committers as the view says. It has one
-// caller, the controller's loop.
+// caller, the topics' loop.
 func (t *tables) sync(ctx context.Context, v *cluster.View) {
 	for _, topic := range v.Topics() {
 		s := t.b.controller.Settings(topic)
@@ -216,7 +216,9 @@ func (t *tables) freshen(ctx context.Context, ident catalog.Ident) error {
 func (t *tables) pin(id record.PartitionID) (record.Offset, bool) {
 	running := t.get(id.Topic)
 	if running == nil {
-		return 0, false
+		// A table whose committer has not begun has got nothing yet.
+		topic := t.b.controller.View().Topic(id.Topic)
+		return 0, topic != nil && t.b.controller.Settings(topic).Iceberg.On()
 	}
 	status, _ := running.loop.Status() // an error is the table's trouble; its offsets hold
 	return status.Offsets.Marks[id.Partition].End, true

@@ -29,10 +29,10 @@ const (
 // requests on order. It leaves the Host header as it is, since it is signed.
 type way struct {
 	*httptest.Server
-	ended chan struct{} // lets what hangs go at the end of the test
 
 	mu     sync.Mutex
 	rule   func(r *http.Request) mishap
+	over   chan struct{} // closed when the rule changes: what hangs is let go
 	struck map[mishap]int
 }
 
@@ -51,9 +51,10 @@ func newWay(t *testing.T, endpoint string) *way {
 		Transport:    transport,
 		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
 	}
-	w := &way{ended: make(chan struct{}), struck: map[mishap]int{}}
+	w := &way{over: make(chan struct{}), struck: map[mishap]int{}}
 	w.Server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		switch w.strike(r) {
+		what, over := w.strike(r)
+		switch what {
 		case cut:
 			panic(http.ErrAbortHandler)
 		case busy:
@@ -67,7 +68,7 @@ func newWay(t *testing.T, endpoint string) *way {
 			_, _ = io.Copy(io.Discard, r.Body) // only then the server sees the client leave
 			select {
 			case <-r.Context().Done():
-			case <-w.ended:
+			case <-over:
 			}
 			panic(http.ErrAbortHandler)
 		case slow:
@@ -83,7 +84,7 @@ func newWay(t *testing.T, endpoint string) *way {
 		proxy.ServeHTTP(rw, r)
 	}))
 	t.Cleanup(func() {
-		close(w.ended)
+		w.set(nil)
 		w.CloseClientConnections()
 		w.Close()
 		transport.CloseIdleConnections()
@@ -91,15 +92,16 @@ func newWay(t *testing.T, endpoint string) *way {
 	return w
 }
 
-func (w *way) strike(r *http.Request) mishap {
+// strike gives what befalls a request, and when that is over.
+func (w *way) strike(r *http.Request) (mishap, <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.rule == nil {
-		return pass
+		return pass, nil
 	}
 	what := w.rule(r)
 	w.struck[what]++
-	return what
+	return what, w.over
 }
 
 // set decides by rule from now on; nil lets everything pass.
@@ -107,6 +109,8 @@ func (w *way) set(rule func(r *http.Request) mishap) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.rule = rule
+	close(w.over)
+	w.over = make(chan struct{})
 	clear(w.struck)
 }
 

@@ -23,12 +23,12 @@ func (p *Partition) Retain(ctx context.Context) error {
 	p.live.producers.expire(before)
 	p.stable.producers.expire(before)
 	p.mu.Unlock()
+	var err error
 	if lead && s.CleanupDelete {
-		if err := p.proposeLogStart(ctx, &s); err != nil {
-			return fmt.Errorf("retain %s: %w", p.Name(), err)
-		}
+		err = p.proposeLogStart(ctx, &s)
 	}
-	if err := p.trimLocal(&s); err != nil {
+	// What is archived leaves the disk although the bucket is away.
+	if err = errors.Join(err, p.trimLocal(&s)); err != nil {
 		return fmt.Errorf("retain %s: %w", p.Name(), err)
 	}
 	return nil
