@@ -118,7 +118,9 @@ func (j *Journal) admit(w *Write, g *group) error {
 			return err
 		}
 	}
-	if j.LiveBytes() < j.cfg.LiveBytesMax {
+	// Raft's empty entry of a new term passes: after a restart nothing can be
+	// committed, so nothing be released, before it.
+	if j.LiveBytes() < j.cfg.LiveBytesMax || dataless(w.Entries) {
 		return nil
 	}
 	// A group that writes all its entries again leaves the oldest file and
@@ -127,6 +129,16 @@ func (j *Journal) admit(w *Write, g *group) error {
 		return nil
 	}
 	return fmt.Errorf("append to journal: %d live bytes of at most %d: %w", j.LiveBytes(), j.cfg.LiveBytesMax, ErrFull)
+}
+
+// dataless reports whether entries hold no data.
+func dataless(entries []raftpb.Entry) bool {
+	for i := range entries {
+		if len(entries[i].Data) > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // entryBytesMax leaves room for the header block and the parts of a Write

@@ -27,14 +27,14 @@ type class int
 const (
 	classMove  class = iota // states out of a file, and the note that frees it
 	classMark               // marks and removals
-	classState              // hard states and ConfStates
+	classState              // hard states, ConfStates, entries without data
 	classEntries
 )
 
 // class of a write is that of its heaviest part.
 func (f *frame) class() class {
 	switch {
-	case len(f.entries) > 0:
+	case len(f.entries) > 0 && !dataless(f.entries):
 		return classEntries
 	case f.mark == nil && f.kind == kindWrite:
 		return classState

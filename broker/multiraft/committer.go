@@ -115,7 +115,8 @@ func (c *committer) overtake() (int, error) {
 		for k := b.next; k < len(b.Writes); k++ {
 			w := &b.Writes[k]
 			pass := journal.Write{Group: w.Group, Mark: w.Mark, Remove: w.Remove}
-			if empty(&pass) || len(w.Entries) > 0 {
+			// With a ConfState it may be the first that is told of the group.
+			if empty(&pass) || len(w.Entries) > 0 || w.ConfState != nil {
 				continue
 			}
 			if err := c.journal.Append(pass); errors.Is(err, ErrFull) {

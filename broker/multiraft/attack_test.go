@@ -1,0 +1,98 @@
+package multiraft
+
+import (
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"tidewater/broker/journal"
+	"tidewater/internal/disk"
+)
+
+// The journal is at LiveBytesMax when the power goes. What each group committed
+// last is not known to be committed after the restart until an entry of the new
+// term is, and that finds no room until something was released: the groups
+// must come out of it, or the broker is wedged for ever.
+func TestRestartWithFullJournalComesOut(t *testing.T) {
+	fs := disk.NewMem(0)
+	open := func() (*Node, []*tape) {
+		j, groups, err := journal.Open(journal.Config{FS: fs, Dir: "journal", FileBytes: 256 << 10, FirstBytes: 256 << 10, LiveBytesMax: 1 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := NewNode(Config{Node: 1, Journal: j, Recovered: groups})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var tapes []*tape
+		for g := range 3 {
+			tapes = append(tapes, startOne(t, n, g+1))
+		}
+		return n, tapes
+	}
+	n, _ := open()
+	rest(n)
+	for g := range 3 { // one entry each in the oldest file, then rest
+		if _, err := propose(t, n, g+1, "little"); err != nil {
+			t.Fatal(err)
+		}
+		rest(n)
+	}
+	for {
+		if _, err := propose(t, n, 1, strings.Repeat("x", 100<<10)); err != nil {
+			if !errors.Is(err, ErrFull) {
+				t.Fatal(err)
+			}
+			break
+		}
+		rest(n)
+	}
+	fs.Crash(rand.New(rand.NewPCG(1, 5)))
+	n, tapes := open()
+	rest(n)
+	for range 10 {
+		for g, m := range tapes {
+			_ = n.Do(groupID(g+1), func(gr *Group) {
+				if at := gr.Committed(); at > m.base {
+					gr.Release(journal.Mark{Index: at, Term: m.at(at).Term})
+				}
+			})
+			rest(n)
+		}
+	}
+	for g, m := range tapes {
+		if !m.lead.Ready || n.Stats().Full {
+			t.Errorf("group %d: leadership %+v, journal full: %v", g+1, m.lead, n.Stats().Full)
+		}
+	}
+}
+
+// A restored group starts on a full disk: its first write has mark and
+// ConfState, and waits. The mark alone must not pass what waits: a mark without
+// a ConfState is a group that no restart can begin.
+func TestMarkWithConfStateWaitsInFullJournal(t *testing.T) {
+	fs := disk.NewMem(0)
+	n := newNode(t, fs, nil)
+	startOne(t, n, 1)
+	rest(n)
+	fs.SetCapacity(1)
+	for {
+		if _, err := propose(t, n, 1, strings.Repeat("x", 100<<10)); err != nil {
+			break
+		}
+	}
+	mark := &journal.Mark{Index: 1, Term: 5, Data: []byte("restored")}
+	if err := n.Start(GroupConfig{ID: groupID(2), Replica: 1, StateMachine: &tape{base: 1}, FloorTerm: 5, Mark: mark}); err != nil {
+		t.Fatal(err)
+	}
+	rest(n)
+	fs.Crash(rand.New(rand.NewPCG(1, 5)))
+	fs.SetCapacity(1 << 30)
+	_, groups := openJournal(t, fs)
+	for _, g := range groups {
+		if len(g.ConfState.Voters) == 0 {
+			t.Errorf("group %s: mark %d, and no ConfState", g.ID, g.Mark.Index)
+		}
+	}
+}
