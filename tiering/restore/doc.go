@@ -11,7 +11,8 @@
 //
 //  1. find the newest incarnation that is complete (has cluster metadata)
 //  2. take the next number: from here on the old cluster is fenced
-//  3. read the newest metadata and cut, and all tail objects
+//  3. read the newest metadata; take the tables over (Config.Fence), so that no
+//     table passes what is read next; then the newest cut and all tail objects
 //  4. per partition: the newest manifest, then the contiguous run of tail
 //     batches behind it (highest epoch first, stop at a gap), for coordinator
 //     partitions no further than the cut; what the manifest does not cover is

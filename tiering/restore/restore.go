@@ -37,6 +37,12 @@ type Config struct {
 	Writer string
 	// Reason is manifest.ReasonRestore if zero.
 	Reason manifest.Reason
+	// Fence, if not nil, is called when the incarnation l is taken and before
+	// anything is read of how far the bucket holds the logs. What else may
+	// depend on the old cluster's logs (tables) is taken from it there: a
+	// broker that still runs must not move it past what is restored. blob is
+	// the cluster's metadata.
+	Fence func(ctx context.Context, l manifest.Layout, blob []byte) error
 	// Progress, if not nil, is told after each partition.
 	Progress func(done, all int)
 	Now      func() time.Time
@@ -109,6 +115,11 @@ func Run(ctx context.Context, cfg Config) (*Plan, error) {
 		return nil, err
 	}
 	plan.Blob = plan.Metadata.Blob
+	if cfg.Fence != nil {
+		if err := cfg.Fence(ctx, layout, plan.Blob); err != nil {
+			return nil, fmt.Errorf("fence what depends on the old cluster: %w", err)
+		}
+	}
 	if plan.Cut, err = manifest.NewestCut(ctx, cfg.Store, source); err != nil && !errors.Is(err, objstore.ErrNotFound) {
 		return nil, err
 	}
