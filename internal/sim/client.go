@@ -144,6 +144,9 @@ func (p *producer) send(s *sent) {
 	t := &try{life: l, deadline: p.w.now.Add(requestTimeout)}
 	s.try = t
 	l.parts[p.part.id.Partition].Append(logio.AppendRequest{Batch: slices.Clone(s.batch), Acks: p.acks, Done: func(r logio.AppendResult) {
+		if r.Err == nil && l.tier.passed {
+			p.w.violate(fencing, "a broker that knows it is passed acknowledged offset %d of %d", r.BaseOffset, p.part.id.Partition)
+		}
 		if p.w.rng.IntN(50) == 0 {
 			return // the connection broke under the answer
 		}
@@ -194,9 +197,6 @@ func retriable(err error) bool {
 func (p *producer) acknowledged(s *sent, t *try, base record.Offset) {
 	w := p.w
 	s.answered = true
-	if t.life.node.zombie && t.life.tier.passed {
-		w.violate(fencing, "a broker that knows it is passed acknowledged offset %d of %d", base, p.part.id.Partition)
-	}
 	if p.acks != logio.AcksAll {
 		return // nothing was promised
 	}
@@ -225,7 +225,7 @@ func (p *producer) outOfOrder(s *sent, t *try, err error) {
 			return
 		}
 	}
-	if s.answered || t.life.node.zombie || t.life.dead {
+	if s.answered || s.batch.ProducerID() != p.pid || t.life.node.zombie || t.life.dead {
 		return
 	}
 	if !p.part.lostPIDs[p.pid] {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 
 	"tidewater/broker/journal"
 	"tidewater/broker/multiraft"
@@ -71,6 +72,9 @@ func (l *life) open() error {
 	l.disk = disk.NewFault(l.node.disk)
 	l.disk.Before(func(c disk.Call) {
 		w.trace.note("disk", string(c.Op), c.Name)
+		if c.Op == disk.OpWrite && c.Offset == 0 && strings.HasPrefix(c.Name, "journal/") {
+			w.stats.JournalUses++
+		}
 		l.burn(c.Changes())
 	})
 	l.bucket = w.bucketFor(l, func(c objstore.Call, after bool) { l.burn(c.Write() || !after) })
@@ -90,7 +94,7 @@ func (l *life) open() error {
 const (
 	// liveFilesMax is the journal's cap, in files.
 	liveFilesMax  = 12
-	entryBytesMax = 6 << 10
+	entryBytesMax = 10 << 10
 )
 
 func (l *life) openRaft() error {

@@ -96,6 +96,13 @@ func (w *world) restore(ctx context.Context) (n *node, err error) {
 	}()
 	plan, err := restore.Run(ctx, restore.Config{
 		Store: store, ClusterID: w.ids.cluster, Writer: fmt.Sprintf("restore %016x", w.rng.Uint64()), Now: w.clock,
+		Fence: func(ctx context.Context, l manifest.Layout, _ []byte) error {
+			tables, err := w.newCatalog(store, l)
+			if err != nil {
+				return err
+			}
+			return tables.TakeOver(ctx, tableIdent())
+		},
 		Topics: func(blob []byte) ([]restore.Topic, error) {
 			return []restore.Topic{{Name: string(blob), ID: w.ids.topic, Partitions: int32(len(w.parts))}}, nil
 		},

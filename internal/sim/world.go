@@ -40,7 +40,7 @@ type Config struct {
 // checkers were given something to check.
 type Stats struct {
 	Acked, Reads, ColdReads, Crashes, PowerCuts, Outages, LostReplies, Full, SyncFailures int
-	Restores, Zombies, FencedZombies, Segments, Rounds, Wraps, Retries, Rows              int
+	Restores, Zombies, FencedZombies, Segments, Rounds, JournalUses, Retries, Rows        int
 }
 
 // Report is the outcome of one history.
