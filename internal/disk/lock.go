@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockName is the file whose flock is the directory's owner. The kernel lets
+// LockFile is the file whose flock is the directory's owner. The kernel lets
 // go of it when the process ends, however it ends.
-const lockName = "LOCK"
+const LockFile = "LOCK"
 
 // Lock takes the directory root for this process until unlock. Another
 // holder, in this process or another, makes it ErrLocked naming the directory
@@ -21,7 +21,7 @@ func Lock(root string) (unlock func() error, err error) {
 	if err := makeDirs(root); err != nil {
 		return nil, fmt.Errorf("lock %s: %w", root, full(err))
 	}
-	f, err := os.OpenFile(filepath.Join(root, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(filepath.Join(root, LockFile), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock %s: %w", root, full(err))
 	}

@@ -248,7 +248,7 @@ func TestMemAndOSAgree(t *testing.T) {
 		}
 		both("list", func(d FS) (string, error) {
 			names, err := d.List(".")
-			return fmt.Sprint(slices.DeleteFunc(names, func(n string) bool { return n == lockName })), err
+			return fmt.Sprint(slices.DeleteFunc(names, func(n string) bool { return n == LockFile })), err
 		})
 	}
 	both("remove all", func(d FS) (string, error) { return "", errors.Join(d.RemoveAll("d"), d.RemoveAll("d")) })
