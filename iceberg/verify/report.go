@@ -21,10 +21,10 @@ const (
 
 // Difference is one difference at one offset.
 type Difference struct {
-	Kind      Kind
-	Partition int32
-	Offset    int64
-	Detail    string
+	Kind      Kind   `json:"kind"`
+	Partition int32  `json:"partition"`
+	Offset    int64  `json:"offset"`
+	Detail    string `json:"detail,omitempty"`
 }
 
 func (d Difference) String() string {
@@ -37,27 +37,28 @@ func (d Difference) String() string {
 
 // Partition is what was compared of one partition: offsets in [From, To).
 type Partition struct {
-	Partition int32
-	From, To  int64
+	Partition int32 `json:"partition"`
+	From      int64 `json:"from"`
+	To        int64 `json:"to"`
 	// Records of the log; each is a row, a dead letter, or was dropped.
-	Records int64
-	Rows    int64
-	Dead    int64
-	Dropped int64
+	Records int64 `json:"records"`
+	Rows    int64 `json:"rows"`
+	Dead    int64 `json:"dead_letters"`
+	Dropped int64 `json:"dropped"`
 	// Unchecked rows lie below the log's start: their records are gone.
-	Unchecked int64
+	Unchecked int64 `json:"unchecked"`
 }
 
 // Report is the outcome of a comparison.
 type Report struct {
-	Table      string
-	Snapshot   int64
-	Partitions []Partition
+	Table      string      `json:"table"`
+	Snapshot   int64       `json:"snapshot"`
+	Partitions []Partition `json:"partitions"`
 	// Differences are the first ones by partition and offset, up to
 	// DifferencesMax.
-	Differences []Difference
+	Differences []Difference `json:"differences"`
 	// WindowsUnexamined windows differ too but were not looked into.
-	WindowsUnexamined int
+	WindowsUnexamined int `json:"windows_unexamined"`
 }
 
 // OK reports whether log and table agree.
