@@ -27,8 +27,9 @@ type consumeFlags struct {
 func consumeCommand() *cobra.Command {
 	var f consumeFlags
 	c := &cobra.Command{
-		Use:   "consume TOPIC",
-		Short: "Print a topic's records, from any offset or time, hot or cold",
+		Use:               "consume TOPIC",
+		ValidArgsFunction: completeTopics,
+		Short:             "Print a topic's records, from any offset or time, hot or cold",
 		Example: `  tidewater consume orders --from earliest
   tidewater consume orders --offset 1200 --partition 0 --count 10
   tidewater consume orders --time 2026-01-31T06:00:00Z --format json
@@ -53,11 +54,13 @@ func consumeCommand() *cobra.Command {
 	fl.StringVarP(&f.time, "time", "t", "", "print records from this time on (RFC 3339)")
 	fl.Int32VarP(&f.partition, "partition", "p", -1, "only this partition")
 	fl.Int64VarP(&f.count, "count", "n", -1, "stop after this many records")
-	fl.StringVarP(&f.group, "group", "g", "", "consume as a member of this group and commit what was printed")
+	fl.StringVarP(&f.group, "group", "g", "", "consume as a member of this group, follow, and commit what was printed")
 	fl.BoolVarP(&f.follow, "follow", "F", false, "wait for new records at the end instead of stopping")
 	fl.BoolVar(&f.committed, "committed", true, "skip records of open and aborted transactions")
 	c.MarkFlagsMutuallyExclusive("from", "offset", "time")
 	c.MarkFlagsMutuallyExclusive("group", "partition")
+	c.MarkFlagsMutuallyExclusive("group", "offset")
+	c.MarkFlagsMutuallyExclusive("group", "time")
 	return c
 }
 
@@ -70,6 +73,8 @@ func (f *consumeFlags) start(c *cobra.Command) (kgo.Offset, error) {
 		}
 		f.at = at
 		return kgo.NewOffset().AfterMilli(at.UnixMilli()), nil
+	case c.Flags().Changed("offset") && f.offset < 0:
+		return kgo.Offset{}, usageError{fmt.Errorf("--offset %d: want 0 or more", f.offset)}
 	case f.offset >= 0:
 		return kgo.NewOffset().At(f.offset), nil
 	case f.from == "earliest":
@@ -103,6 +108,9 @@ func consume(c *cobra.Command, topic string, f consumeFlags, start kgo.Offset) e
 	end, err := endsOf(c.Context(), k, topic, f)
 	if err != nil {
 		return err
+	}
+	if end.done() && f.offset > 0 {
+		fmt.Fprintf(c.ErrOrStderr(), "offset %d is at or past the end: nothing to print\n", f.offset)
 	}
 	err = poll(c, k, f, end)
 	if f.group != "" {
@@ -164,7 +172,7 @@ func printRecord(w io.Writer, r *kgo.Record, format string) error {
 		}
 		_, err := fmt.Fprintf(w, "%d:%d\t%s\n", r.Partition, r.Offset, r.Value)
 		return err
-	case "json":
+	default:
 		p := printed{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp.UTC()}
 		p.Key, p.KeyBytes = textOrBytes(r.Key)
 		p.Value, p.ValBytes = textOrBytes(r.Value)
@@ -176,7 +184,6 @@ func printRecord(w io.Writer, r *kgo.Record, format string) error {
 		}
 		return json.NewEncoder(w).Encode(p)
 	}
-	return usageError{fmt.Errorf("--format %q: want table or json", format)}
 }
 
 func textOrBytes(b []byte) (*string, []byte) {

@@ -23,7 +23,7 @@ func endsOf(ctx context.Context, k *kgo.Client, topic string, f consumeFlags) (*
 		err = ends.Error()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list end offsets of %s: %w (see 'tidewater topic list')", topic, err)
+		return nil, fmt.Errorf("list end offsets of %s: %w", topic, err)
 	}
 	if _, ok := ends.Lookup(topic, f.partition); f.partition >= 0 && !ok {
 		return nil, fmt.Errorf("topic %s has no partition %d; it has %d", topic, f.partition, len(ends[topic]))

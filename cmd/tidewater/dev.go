@@ -52,12 +52,15 @@ nothing that was acked.`,
 }
 
 func runDev(c *cobra.Command, cfg broker.Config, s3Addr string) error {
+	if err := cfg.Validate(); err != nil {
+		return usageError{err}
+	}
 	begin := time.Now()
 	nodeDir := cfg.DataDir
 	if cfg.Bucket == "" {
 		store, err := s3.Open(s3.Config{Dir: filepath.Join(cfg.DataDir, "bucket"), Addr: s3Addr, AccessKey: cfg.BucketAccessKey, SecretKey: cfg.BucketSecretKey})
 		if err != nil {
-			return fmt.Errorf("%w (choose another port with --s3-addr)", err)
+			return storeHint(err, "--s3-addr")
 		}
 		defer store.Close()
 		cfg.Bucket = fmt.Sprintf("s3://%s?endpoint=http://%s&region=%s", s3.Bucket, store.Addr(), s3.Region)
@@ -73,6 +76,9 @@ const memoryBase = 256 << 20
 
 // serve runs a broker until it is told to end, or cannot go on.
 func serve(c *cobra.Command, cfg broker.Config, banner func(io.Writer, *broker.Broker)) error {
+	if err := cfg.Validate(); err != nil {
+		return usageError{err}
+	}
 	b, err := broker.Open(c.Context(), cfg, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	if err != nil {
 		return err
@@ -98,23 +104,37 @@ func ignoreCanceled(err error) error {
 	return err
 }
 
+// devBanner says what listens where, and gives lines that work as they are in
+// a shell that stands where this process was started.
 func devBanner(w io.Writer, b *broker.Broker, cfg broker.Config, took time.Duration) {
+	self := os.Args[0]
 	fmt.Fprintf(w, `tidewater is ready after %d ms, cluster %s
   Kafka     %s
-  catalog   http://%s
   bucket    %s
-  admin     http://%s/metrics
-  data      %s (direct I/O: %v)
+`, took.Milliseconds(), b.ClusterID(), b.KafkaAddr(), cfg.Bucket)
+	if b.CatalogAddr() != "" {
+		fmt.Fprintf(w, "  catalog   http://%s\n", b.CatalogAddr())
+	}
+	if b.AdminAddr() != "" {
+		fmt.Fprintf(w, "  admin     http://%s/metrics\n", b.AdminAddr())
+	}
+	fmt.Fprintf(w, `  data      %s (direct I/O: %v)
 
-  tidewater topic create orders --tiered --config tidewater.iceberg.mode=key_value -b %[3]s
-  kcat -b %[3]s -t orders -P            # or any Kafka client
-  tidewater consume orders --from earliest -b %[3]s
+  %[3]s topic create orders --tiered -c tidewater.iceberg.mode=key_value -b %[4]s
+  echo hello | kcat -b %[4]s -t orders -P       # or any Kafka client
+  %[3]s consume orders --from earliest -b %[4]s
+`, cfg.DataDir, b.DirectIO(), self, b.KafkaAddr())
+	if b.CatalogAddr() != "" {
+		fmt.Fprintf(w, `  %[1]s table rows topics.orders --catalog http://%[2]s
 
-  DuckDB    ATTACH '' AS tidewater (TYPE iceberg, ENDPOINT 'http://%[4]s', AUTHORIZATION_TYPE 'none');
-            SELECT * FROM tidewater.topics.orders;
-  PyIceberg load_catalog("tidewater", type="rest", uri="http://%[4]s").load_table("topics.orders").scan().to_arrow()
-
-`, took.Milliseconds(), b.ClusterID(), b.KafkaAddr(), b.CatalogAddr(), cfg.Bucket, b.AdminAddr(), cfg.DataDir, b.DirectIO())
+  DuckDB     INSTALL iceberg; LOAD iceberg;
+             ATTACH '' AS tidewater (TYPE iceberg, ENDPOINT 'http://%[2]s', AUTHORIZATION_TYPE 'none');
+             SELECT * FROM tidewater.topics.orders;
+  PyIceberg  from pyiceberg.catalog import load_catalog
+             load_catalog("tidewater", type="rest", uri="http://%[2]s").load_table("topics.orders").scan().to_arrow()
+`, self, b.CatalogAddr())
+	}
+	fmt.Fprintln(w, "\nCtrl-C ends it.")
 }
 
 func brokerCommand() *cobra.Command {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"time"
@@ -50,9 +51,10 @@ func groupList() *cobra.Command {
 
 func groupDescribe() *cobra.Command {
 	return &cobra.Command{
-		Use:   "describe GROUP",
-		Short: "Show a group's committed offsets, lag and members",
-		Args:  cobra.ExactArgs(1),
+		Use:               "describe GROUP",
+		ValidArgsFunction: completeGroups,
+		Short:             "Show a group's committed offsets, lag and members",
+		Args:              cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			k, err := client(c)
 			if err != nil {
@@ -88,8 +90,9 @@ func groupDescribe() *cobra.Command {
 func groupSeek() *cobra.Command {
 	var to string
 	c := &cobra.Command{
-		Use:   "seek GROUP TOPIC --to POSITION",
-		Short: "Move a group's committed offsets in a topic; the group must have no members",
+		Use:               "seek GROUP TOPIC --to POSITION",
+		ValidArgsFunction: completeGroups,
+		Short:             "Move a group's committed offsets in a topic; the group must have no members",
 		Example: `  tidewater group seek billing orders --to earliest
   tidewater group seek billing orders --to 2026-01-31T06:00:00Z
   tidewater group seek billing orders --to 1200`,
@@ -120,7 +123,7 @@ func groupSeek() *cobra.Command {
 			return r.flush()
 		},
 	}
-	c.Flags().StringVar(&to, "to", "", "earliest, latest, an offset, or a time (RFC 3339)")
+	c.Flags().StringVar(&to, "to", "", "earliest, latest, an offset (the nearest that a partition has), or a time (RFC 3339)")
 	_ = c.MarkFlagRequired("to")
 	return c
 }
@@ -144,12 +147,7 @@ func seekTarget(c *cobra.Command, adm *kadm.Client, topic, to string) (kadm.Offs
 		if bad != nil || offset < 0 {
 			return nil, usageError{fmt.Errorf("--to %q: want earliest, latest, an offset from 0, or a time such as 2026-01-31T06:00:00Z", to)}
 		}
-		if listed, err = adm.ListStartOffsets(ctx, topic); err == nil {
-			listed.Each(func(l kadm.ListedOffset) {
-				l.Offset = offset
-				listed[topic][l.Partition] = l
-			})
-		}
+		listed, err = nearest(ctx, adm, topic, offset)
 	}
 	if err == nil {
 		err = listed.Error()
@@ -160,11 +158,31 @@ func seekTarget(c *cobra.Command, adm *kadm.Client, topic, to string) (kadm.Offs
 	return listed.Offsets(), nil
 }
 
+// nearest is an offset in every partition of a topic, or, where a partition
+// does not reach it, the partition's first or next offset.
+func nearest(ctx context.Context, adm *kadm.Client, topic string, offset int64) (kadm.ListedOffsets, error) {
+	starts, err := adm.ListStartOffsets(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	ends, err := adm.ListEndOffsets(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	ends.Each(func(l kadm.ListedOffset) {
+		first, _ := starts.Lookup(topic, l.Partition)
+		l.Offset = max(first.Offset, min(offset, l.Offset))
+		ends[topic][l.Partition] = l
+	})
+	return ends, nil
+}
+
 func groupDelete() *cobra.Command {
 	return &cobra.Command{
-		Use:   "delete GROUP...",
-		Short: "Delete groups and their committed offsets; they must have no members",
-		Args:  cobra.MinimumNArgs(1),
+		Use:               "delete GROUP...",
+		ValidArgsFunction: completeGroups,
+		Short:             "Delete groups and their committed offsets; they must have no members",
+		Args:              cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, names []string) error {
 			k, err := client(c)
 			if err != nil {

@@ -12,6 +12,10 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"tidewater/internal/disk"
+	"tidewater/internal/objstore"
 )
 
 // Exit codes that scripts may rely on.
@@ -32,11 +36,30 @@ func (e usageError) Unwrap() error { return e.error }
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := rootCommand().ExecuteContext(ctx)
-	stop()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "tidewater:", err)
+		fmt.Fprintln(os.Stderr, "tidewater:", explain(ctx, err))
 	}
+	stop()
 	os.Exit(exitCode(err))
+}
+
+// explain adds what to do next to errors that many commands share.
+func explain(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		return errors.New("interrupted")
+	case errors.Is(err, kerr.UnknownTopicOrPartition):
+		return fmt.Errorf("%w (see 'tidewater topic list')", err)
+	case errors.Is(err, kerr.OffsetOutOfRange):
+		return fmt.Errorf("%w (see 'tidewater topic describe')", err)
+	case errors.Is(err, kerr.GroupIDNotFound):
+		return fmt.Errorf("%w (see 'tidewater group list')", err)
+	case errors.Is(err, disk.ErrLocked):
+		return fmt.Errorf("%w (end that process, or choose another directory with --data-dir)", err)
+	case errors.Is(err, objstore.ErrDenied):
+		return fmt.Errorf("%w (check the bucket's name, --bucket-access-key and --bucket-secret-key)", err)
+	}
+	return err
 }
 
 func exitCode(err error) int {
@@ -75,23 +98,36 @@ Exit codes: 0 done, 1 failed, 2 wrong command line, 3 verify found a difference.
 	root.PersistentFlags().String("format", "table", "output: table or json (one object per line)")
 	root.AddCommand(devCommand(), brokerCommand(), topicCommand(), groupCommand(), produceCommand(), consumeCommand(),
 		tableCommand(), verifyCommand(), replicaCommand(), restoreCommand(), s3Command(), versionCommand())
-	for _, c := range root.Commands() {
-		markUsage(c)
-	}
+	markUsage(root)
 	return root
 }
 
-// markUsage turns a wrong number of arguments into a usage error, for exit code 2.
+// markUsage has everything that is wrong with a command line found before the
+// command runs, as a usage error, for exit code 2.
 func markUsage(c *cobra.Command) {
-	if check := c.Args; check != nil {
+	for _, sub := range c.Commands() {
+		markUsage(sub)
+	}
+	if c.HasSubCommands() {
+		c.DisableFlagsInUseLine = true
 		c.Args = func(c *cobra.Command, args []string) error {
-			if err := check(c, args); err != nil {
-				return usageError{fmt.Errorf("%w (usage: %s)", err, c.UseLine())}
+			if len(args) > 0 {
+				return usageError{fmt.Errorf("unknown command %q (see '%s --help')", args[0], c.CommandPath())}
 			}
 			return nil
 		}
+		c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+		return
 	}
-	for _, sub := range c.Commands() {
-		markUsage(sub)
+	check := c.Args
+	c.Args = func(c *cobra.Command, args []string) error {
+		err := check(c, args)
+		if err == nil {
+			err = errors.Join(c.ValidateRequiredFlags(), c.ValidateFlagGroups())
+		}
+		if err != nil {
+			return usageError{fmt.Errorf("%w (usage: %s)", err, c.UseLine())}
+		}
+		return checkFormat(c)
 	}
 }

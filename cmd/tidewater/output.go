@@ -19,24 +19,58 @@ type rows struct {
 	keys  []string
 }
 
+// checkFormat refuses a --format that no command knows, before anything is done.
+func checkFormat(c *cobra.Command) error {
+	format, err := c.Flags().GetString("format")
+	if err == nil && format != "table" && format != "json" {
+		return usageError{fmt.Errorf("--format %q: want table or json", format)}
+	}
+	return err
+}
+
 func newRows(c *cobra.Command, headings ...string) (*rows, error) {
 	format, err := c.Flags().GetString("format")
 	if err != nil {
 		return nil, err
 	}
-	switch format {
-	case "json":
+	if format == "json" {
 		r := &rows{json: json.NewEncoder(c.OutOrStdout())}
 		for _, h := range headings {
 			r.keys = append(r.keys, strings.ReplaceAll(strings.ToLower(h), " ", "_"))
 		}
 		return r, nil
-	case "table":
-		r := &rows{table: tabwriter.NewWriter(c.OutOrStdout(), 0, 8, 2, ' ', 0)}
-		r.line(headings)
-		return r, nil
 	}
-	return nil, usageError{fmt.Errorf("--format %q: want table or json", format)}
+	r := &rows{table: tabwriter.NewWriter(c.OutOrStdout(), 0, 8, 2, ' ', 0)}
+	r.line(headings)
+	return r, nil
+}
+
+// then parts two tables of one command by an empty line.
+func (r *rows) then(c *cobra.Command) error {
+	if r.table == nil {
+		return nil
+	}
+	if err := r.table.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(c.OutOrStdout())
+	return err
+}
+
+// cellRunesMax bounds a value that may be long where a table shows it.
+const cellRunesMax = 60
+
+// cell is a value on one line, cut where a table would become unreadable;
+// --format json gives all of it.
+func (r *rows) cell(value string) string {
+	if r.json != nil {
+		return value
+	}
+	line := []rune(strings.Join(strings.Fields(value), " "))
+	if len(line) <= cellRunesMax {
+		return string(line)
+	}
+	return fmt.Sprintf("%s… (%d bytes, all with --format json)", string(line[:cellRunesMax]), len(value))
 }
 
 func (r *rows) line(cells []string) {

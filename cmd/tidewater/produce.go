@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -17,10 +18,12 @@ const lineBytesMax = 32 << 20
 
 func produceCommand() *cobra.Command {
 	var key, separator, file, compression string
+	var timeout time.Duration
 	var partition int32
 	c := &cobra.Command{
-		Use:   "produce TOPIC",
-		Short: "Produce lines of standard input (or a file), one record each, acked by a majority on disk",
+		Use:               "produce TOPIC",
+		ValidArgsFunction: completeTopics,
+		Short:             "Produce lines of standard input (or a file), one record each, acked by a majority on disk",
 		Example: `  echo hello | tidewater produce orders
   tidewater produce orders --key-separator : < pairs.txt
   tidewater produce flights --file flights.jsonl --compression zstd`,
@@ -39,7 +42,7 @@ func produceCommand() *cobra.Command {
 				defer f.Close()
 				in = f
 			}
-			opts := []kgo.Opt{kgo.ProducerBatchCompression(codec), kgo.DefaultProduceTopic(args[0]), kgo.AllowAutoTopicCreation()}
+			opts := []kgo.Opt{kgo.ProducerBatchCompression(codec), kgo.DefaultProduceTopic(args[0]), kgo.AllowAutoTopicCreation(), kgo.RecordDeliveryTimeout(timeout)}
 			if partition >= 0 {
 				opts = append(opts, kgo.RecordPartitioner(kgo.ManualPartitioner()))
 			}
@@ -63,6 +66,7 @@ func produceCommand() *cobra.Command {
 	f.StringVar(&separator, "key-separator", "", "text between key and value in each line")
 	f.StringVarP(&file, "file", "f", "", "read lines from this file instead of standard input")
 	f.StringVarP(&compression, "compression", "z", "none", "none, gzip, snappy, lz4 or zstd")
+	f.DurationVar(&timeout, "timeout", 30*time.Second, "give up on a record that no broker acks within this time")
 	f.Int32VarP(&partition, "partition", "p", -1, "partition to write to; -1 chooses by key")
 	return c
 }
@@ -79,15 +83,17 @@ func produceLines(c *cobra.Command, k *kgo.Client, in io.Reader, template kgo.Re
 			failed = err
 		}
 	}
+	var bad error // what ends the input early; what came before it is sent
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, lineBytesMax)
-	for lines.Scan() {
+	for bad == nil && lines.Scan() {
 		r := template
 		r.Value = bytes.Clone(lines.Bytes())
 		if len(separator) > 0 {
 			before, after, found := bytes.Cut(r.Value, separator)
 			if !found {
-				return 0, fmt.Errorf("line %d has no %q between key and value", sent+1, separator)
+				bad = fmt.Errorf("line %d has no %q between key and value", sent+1, separator)
+				break
 			}
 			r.Key, r.Value = before, after
 		}
@@ -99,6 +105,9 @@ func produceLines(c *cobra.Command, k *kgo.Client, in io.Reader, template kgo.Re
 	}
 	if failed != nil {
 		return acked, fmt.Errorf("produce: %w", failed)
+	}
+	if bad != nil {
+		return acked, bad
 	}
 	if err := lines.Err(); err != nil {
 		return acked, fmt.Errorf("read line %d: %w", sent+1, err)

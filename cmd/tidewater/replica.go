@@ -28,6 +28,9 @@ as on the source, one to three seconds behind it; a produce is refused.`,
 			if err := fillConfig(c, file); err != nil {
 				return err
 			}
+			if err := needBucket(cfg); err != nil {
+				return usageError{err}
+			}
 			return serve(c, cfg, func(w io.Writer, b *broker.Broker) {
 				fmt.Fprintf(w, "read replica is ready: Kafka on %s, following %s\n", b.KafkaAddr(), cfg.Bucket)
 			})
@@ -35,5 +38,6 @@ as on the source, one to three seconds behind it; a produce is refused.`,
 	}
 	brokerFlags(c.Flags(), &cfg)
 	c.Flags().StringVar(&file, "config", "", "configuration file; "+configFile+" if there is one")
+	hideFlags(c, "replica", "auto-create-topics", "default-partitions", "tail-every", "delete-grace")
 	return c
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -20,11 +21,20 @@ properties and data, group offsets and producers come back as they were at the n
 no segment is copied, reads go to the bucket. The restore takes a new incarnation: from then on
 the old cluster, should it still run, can do nothing that lasts, and stops acking.
 Start it afterwards with 'tidewater broker' or 'tidewater dev' on the same directory and bucket.`,
-		Example: "  tidewater restore --data-dir /var/lib/tidewater --bucket 's3://logs?region=eu-west-1'",
-		Args:    cobra.NoArgs,
+		Example: `  tidewater restore --data-dir /var/lib/tidewater --bucket 's3://logs?region=eu-west-1'
+
+  The cluster of a 'tidewater dev', onto a new directory beside its bucket:
+  tidewater s3 --data-dir tidewater-data/bucket &
+  export TIDEWATER_BUCKET='s3://tidewater?endpoint=http://127.0.0.1:9000'
+  export TIDEWATER_BUCKET_ACCESS_KEY=tidewater TIDEWATER_BUCKET_SECRET_KEY=tidewater
+  tidewater restore --data-dir restored && tidewater dev --data-dir restored`,
+		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := fillConfig(c, file); err != nil {
 				return err
+			}
+			if err := errors.Join(needBucket(cfg), cfg.Validate()); err != nil {
+				return usageError{err}
 			}
 			begin := time.Now()
 			report, err := broker.Restore(c.Context(), cfg, nil)
@@ -36,7 +46,25 @@ Start it afterwards with 'tidewater broker' or 'tidewater dev' on the same direc
 	}
 	brokerFlags(c.Flags(), &cfg)
 	c.Flags().StringVar(&file, "config", "", "configuration file; "+configFile+" if there is one")
+	hideFlags(c, "kafka-addr", "kafka-advertised", "admin-addr", "catalog-addr", "catalog-access-key", "catalog-secret-key",
+		"auto-create-topics", "default-partitions", "group-initial-delay", "memory", "tail-every", "delete-grace", "replica")
 	return c
+}
+
+// needBucket refuses what works from a bucket alone without one.
+func needBucket(cfg broker.Config) error {
+	if cfg.Bucket == "" {
+		return errors.New("--bucket is missing: name the bucket to read, s3://NAME?endpoint=http://HOST:PORT&region=R")
+	}
+	return nil
+}
+
+// hideFlags leaves keys that a command does not use out of its help; a
+// configuration file that other commands share may still hold them.
+func hideFlags(c *cobra.Command, names ...string) {
+	for _, name := range names {
+		_ = c.Flags().MarkHidden(name)
+	}
 }
 
 func printRestore(c *cobra.Command, report *broker.RestoreReport, took time.Duration) error {

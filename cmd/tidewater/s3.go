@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -19,10 +21,10 @@ func s3Command() *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			store, err := s3.Open(cfg)
 			if err != nil {
-				return err
+				return storeHint(err, "--addr")
 			}
-			fmt.Fprintf(c.OutOrStdout(), "object store on http://%s, bucket %s, region %s\n  keys: %s (read and write), %s (read only)\n",
-				store.Addr(), s3.Bucket, s3.Region, store.AccessKey(), s3.ReadOnlyKey)
+			fmt.Fprintf(c.OutOrStdout(), "object store on http://%s, bucket %s, region %s\n  keys %s (read and write) and %s (read only), secret %s\n",
+				store.Addr(), s3.Bucket, s3.Region, store.AccessKey(), s3.ReadOnlyKey, devSecret)
 			<-c.Context().Done()
 			return store.Close()
 		},
@@ -30,4 +32,12 @@ func s3Command() *cobra.Command {
 	c.Flags().StringVar(&cfg.Dir, "data-dir", "tidewater-bucket", "directory that holds the bucket")
 	c.Flags().StringVar(&cfg.Addr, "addr", "127.0.0.1:9000", "where to listen, host:port")
 	return c
+}
+
+// storeHint says which flag mends a port that is taken.
+func storeHint(err error, addrFlag string) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%w (choose another with %s)", err, addrFlag)
+	}
+	return err
 }

@@ -3,12 +3,16 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	ice "github.com/apache/iceberg-go"
 	"github.com/spf13/cobra"
 
 	"tidewater/catalog"
@@ -51,7 +55,7 @@ func openCatalog(c *cobra.Command) (*rest.Client, error) {
 	}
 	client, err := rest.Open(c.Context(), cfg)
 	if err != nil {
-		return nil, fmt.Errorf("open catalog %s: %w (is it up? name another with --catalog)", cfg.URI, err)
+		return nil, fmt.Errorf("%w (is it up? name another with --catalog)", err)
 	}
 	return client, nil
 }
@@ -60,11 +64,14 @@ func openCatalog(c *cobra.Command) (*rest.Client, error) {
 func openTable(ctx context.Context, c catalog.Catalog, name string) (*scan.Table, *catalog.Table, error) {
 	ident, err := catalog.ParseIdent(name)
 	if err != nil {
-		return nil, nil, usageError{fmt.Errorf("%w: want NAMESPACE.TABLE such as topics.orders", err)}
+		return nil, nil, usageError{fmt.Errorf("table %q: want NAMESPACE.TABLE such as topics.orders", name)}
 	}
 	t, err := c.LoadTable(ctx, ident)
+	if errors.Is(err, catalog.ErrNoTable) {
+		return nil, nil, fmt.Errorf("table %s does not exist (see 'tidewater table list')", ident)
+	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("load table %s: %w (see 'tidewater table list')", ident, err)
+		return nil, nil, err
 	}
 	files, err := tableFiles(t)
 	if err != nil {
@@ -104,8 +111,11 @@ func tableList() *cobra.Command {
 				namespace = args[0]
 			}
 			tables, err := client.ListTables(c.Context(), catalog.Namespace{namespace})
+			if errors.Is(err, catalog.ErrNoNamespace) {
+				return fmt.Errorf("namespace %s does not exist; topics have their tables in namespace topics, unless told otherwise", namespace)
+			}
 			if err != nil {
-				return fmt.Errorf("list tables of %s: %w", namespace, err)
+				return err
 			}
 			r, err := newRows(c, "Table")
 			if err != nil {
@@ -144,7 +154,7 @@ func tableDescribe() *cobra.Command {
 					return err
 				}
 			}
-			if err := r.flush(); err != nil {
+			if err := r.then(c); err != nil {
 				return err
 			}
 			if r, err = newRows(c, "Fact", "Value"); err != nil {
@@ -177,12 +187,15 @@ func tableQuery() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			t, _, err := openTable(c.Context(), client, args[0])
+			t, loaded, err := openTable(c.Context(), client, args[0])
 			if err != nil {
 				return err
 			}
 			if groupBy == "" {
 				return printCount(c, t)
+			}
+			if _, err := columnsOf(loaded, []string{groupBy}); err != nil {
+				return err
 			}
 			groups, err := t.CountBy(c.Context(), groupBy, nil)
 			if err != nil {
@@ -267,7 +280,7 @@ func tableRows() *cobra.Command {
 	var columns []string
 	c := &cobra.Command{
 		Use:     "rows TABLE",
-		Short:   "Print rows of a table",
+		Short:   "Print rows of a table; binary columns as base64",
 		Example: "  tidewater table rows topics.flights --columns kafka_offset,carrier,flight --limit 5",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -275,36 +288,79 @@ func tableRows() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			t, _, err := openTable(c.Context(), client, args[0])
+			t, loaded, err := openTable(c.Context(), client, args[0])
 			if err != nil {
 				return err
 			}
-			var r *rows
-			err = t.Rows(c.Context(), nil, columns, limit, func(names []string, values []*string) error {
-				if r == nil {
-					var err error
-					if r, err = newRows(c, names...); err != nil {
-						return err
-					}
-				}
-				cells := make([]any, len(values))
-				for i, v := range values {
-					if cells[i] = any("null"); v != nil {
-						cells[i] = *v
-					}
-				}
-				return r.add(cells...)
-			})
+			fields, err := columnsOf(loaded, columns)
 			if err != nil {
-				return fmt.Errorf("read %s: %w", args[0], err)
+				return err
 			}
-			if r == nil {
-				return nil // no rows
-			}
-			return r.flush()
+			return printRows(c, t, fields, columns, limit)
 		},
 	}
 	c.Flags().IntVarP(&limit, "limit", "n", 10, "most rows to print; 0 is all")
 	c.Flags().StringSliceVar(&columns, "columns", nil, "columns to print; all if none is named")
 	return c
+}
+
+// columnsOf gives a table's columns of these names, all of them for none.
+func columnsOf(t *catalog.Table, names []string) (map[string]ice.NestedField, error) {
+	fields := map[string]ice.NestedField{}
+	var known []string
+	for _, f := range t.Metadata.CurrentSchema().Fields() {
+		fields[f.Name] = f
+		known = append(known, f.Name)
+	}
+	for _, name := range names {
+		if _, ok := fields[name]; !ok {
+			return nil, fmt.Errorf("table %s has no column %s; it has %s", t.Ident, name, strings.Join(known, ", "))
+		}
+	}
+	return fields, nil
+}
+
+func printRows(c *cobra.Command, t *scan.Table, fields map[string]ice.NestedField, columns []string, limit int) error {
+	var r *rows
+	err := t.Rows(c.Context(), nil, columns, limit, func(names []string, values []*string) error {
+		if r == nil {
+			var err error
+			if r, err = newRows(c, names...); err != nil {
+				return err
+			}
+		}
+		cells := make([]any, len(values))
+		for i, v := range values {
+			cells[i] = r.value(v, fields[names[i]].Type)
+		}
+		return r.add(cells...)
+	})
+	if err != nil {
+		return fmt.Errorf("read %s: %w", t.Ident, err)
+	}
+	if r == nil {
+		fmt.Fprintf(c.ErrOrStderr(), "table %s has no rows yet\n", t.Ident)
+		return nil
+	}
+	return r.flush()
+}
+
+// value is a column's value as JSON has it: numbers, booleans and nested
+// values are not quoted. A table shows the text.
+func (r *rows) value(text *string, t ice.Type) any {
+	switch {
+	case text == nil && r.json != nil:
+		return nil
+	case text == nil:
+		return "null"
+	case r.json == nil:
+		return *text
+	}
+	switch t.(type) {
+	case ice.BooleanType, ice.Int32Type, ice.Int64Type, ice.Float32Type, ice.Float64Type, *ice.ListType, *ice.StructType, *ice.MapType:
+		if json.Valid([]byte(*text)) {
+			return json.RawMessage(*text)
+		}
+	}
+	return *text
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/base64"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -87,7 +89,7 @@ func createTopics(c *cobra.Command, names []string, partitions int32, replicas i
 		if a.Err != nil {
 			return answerError("create topic "+a.Topic, a.Err, a.ErrMessage)
 		}
-		if err := r.add(a.Topic, a.NumPartitions, a.ReplicationFactor, a.ID.String()); err != nil {
+		if err := r.add(a.Topic, a.NumPartitions, a.ReplicationFactor, base64.RawURLEncoding.EncodeToString(a.ID[:])); err != nil {
 			return err
 		}
 	}
@@ -98,7 +100,7 @@ func topicList() *cobra.Command {
 	var internal bool
 	c := &cobra.Command{
 		Use:   "list",
-		Short: "List topics with their partitions and records",
+		Short: "List topics with their partitions and replicas",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			k, err := client(c)
@@ -133,9 +135,10 @@ func topicList() *cobra.Command {
 
 func topicDescribe() *cobra.Command {
 	return &cobra.Command{
-		Use:   "describe NAME",
-		Short: "Show a topic's partitions with their offsets, and the properties set on it",
-		Args:  cobra.ExactArgs(1),
+		Use:               "describe NAME",
+		ValidArgsFunction: completeTopics,
+		Short:             "Show a topic's partitions with their offsets, and the properties set on it",
+		Args:              cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			k, err := client(c)
 			if err != nil {
@@ -157,7 +160,7 @@ func describePartitions(c *cobra.Command, adm *kadm.Client, name string) error {
 		return fmt.Errorf("describe topic %s: %w", name, err)
 	}
 	if err := topics[name].Err; err != nil {
-		return fmt.Errorf("describe topic %s: %w (see 'tidewater topic list')", name, err)
+		return fmt.Errorf("describe topic %s: %w", name, err)
 	}
 	starts, err := adm.ListStartOffsets(c.Context(), name)
 	if err != nil {
@@ -178,7 +181,7 @@ func describePartitions(c *cobra.Command, adm *kadm.Client, name string) error {
 			return err
 		}
 	}
-	return r.flush()
+	return r.then(c)
 }
 
 func describeProperties(c *cobra.Command, adm *kadm.Client, name string) error {
@@ -195,7 +198,7 @@ func describeProperties(c *cobra.Command, adm *kadm.Client, name string) error {
 			if p.Source.String() != "DYNAMIC_TOPIC_CONFIG" || p.Value == nil {
 				continue
 			}
-			if err := r.add(p.Key, *p.Value); err != nil {
+			if err := r.add(p.Key, r.cell(*p.Value)); err != nil {
 				return err
 			}
 		}
@@ -206,10 +209,11 @@ func describeProperties(c *cobra.Command, adm *kadm.Client, name string) error {
 func topicAlter() *cobra.Command {
 	var set, unset []string
 	c := &cobra.Command{
-		Use:     "alter NAME",
-		Short:   "Set or unset properties of a topic",
-		Example: "  tidewater topic alter orders --set retention.ms=86400000 --unset max.message.bytes",
-		Args:    cobra.ExactArgs(1),
+		Use:               "alter NAME",
+		ValidArgsFunction: completeTopics,
+		Short:             "Set or unset properties of a topic",
+		Example:           "  tidewater topic alter orders --set retention.ms=86400000 --unset max.message.bytes",
+		Args:              cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			props, err := properties(set)
 			if err != nil {
@@ -249,9 +253,10 @@ func topicAlter() *cobra.Command {
 
 func topicAddPartitions() *cobra.Command {
 	return &cobra.Command{
-		Use:   "add-partitions NAME COUNT",
-		Short: "Add COUNT partitions to a topic",
-		Args:  cobra.ExactArgs(2),
+		Use:               "add-partitions NAME COUNT",
+		ValidArgsFunction: completeTopics,
+		Short:             "Add COUNT partitions to a topic",
+		Args:              cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			var add int
 			if _, err := fmt.Sscanf(args[1], "%d", &add); err != nil || add < 1 {
@@ -280,9 +285,10 @@ func topicTrim() *cobra.Command {
 	var partition int32
 	var before int64
 	c := &cobra.Command{
-		Use:   "trim NAME --partition P --before OFFSET",
-		Short: "Delete a partition's records below an offset, for good, from hot tier and bucket",
-		Args:  cobra.ExactArgs(1),
+		Use:               "trim NAME --partition P --before OFFSET",
+		ValidArgsFunction: completeTopics,
+		Short:             "Delete a partition's records below an offset, for good, from hot tier and bucket",
+		Args:              cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			k, err := client(c)
 			if err != nil {
@@ -292,11 +298,18 @@ func topicTrim() *cobra.Command {
 			var offsets kadm.Offsets
 			offsets.Add(kadm.Offset{Topic: args[0], Partition: partition, At: before})
 			answers, err := kadm.NewClient(k).DeleteRecords(c.Context(), offsets)
+			var shards *kadm.ShardErrors
+			if errors.As(err, &shards) && len(shards.Errs) > 0 {
+				err = shards.Errs[0].Err
+			}
 			if err != nil {
-				return fmt.Errorf("trim %s: %w", args[0], err)
+				return fmt.Errorf("trim %s partition %d: %w", args[0], partition, err)
 			}
 			a, ok := answers.Lookup(args[0], partition)
-			if !ok || a.Err != nil {
+			if !ok {
+				return fmt.Errorf("trim %s: no answer for partition %d", args[0], partition)
+			}
+			if a.Err != nil {
 				return fmt.Errorf("trim %s partition %d: %w", args[0], partition, a.Err)
 			}
 			fmt.Fprintf(c.OutOrStdout(), "log start is %d\n", a.LowWatermark)
@@ -311,9 +324,10 @@ func topicTrim() *cobra.Command {
 
 func topicDelete() *cobra.Command {
 	return &cobra.Command{
-		Use:   "delete NAME...",
-		Short: "Delete topics: files now, objects after a grace period, the table only with tidewater.iceberg.delete=true",
-		Args:  cobra.MinimumNArgs(1),
+		Use:               "delete NAME...",
+		ValidArgsFunction: completeTopics,
+		Short:             "Delete topics: files now, objects after a grace period, the table only with tidewater.iceberg.delete=true",
+		Args:              cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, names []string) error {
 			k, err := client(c)
 			if err != nil {

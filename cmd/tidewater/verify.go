@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -18,8 +19,9 @@ import (
 
 func verifyCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "verify TOPIC",
-		Short: "Prove that a topic's table holds its log: every record once, with its values, and nothing else",
+		Use:               "verify TOPIC",
+		ValidArgsFunction: completeTopics,
+		Short:             "Prove that a topic's table holds its log: every record once, with its values, and nothing else",
 		Long: `Compare a topic's log, read through the Fetch API, with its Iceberg table, read through
 the catalog, by offset and checksum, up to the offsets that the table claims. Every
 committed record must be in exactly one of table and dead-letter table.
@@ -80,11 +82,29 @@ func verifyTopic(c *cobra.Command, topic string) error {
 	if err != nil {
 		return fmt.Errorf("verify %s: %w", topic, err)
 	}
-	fmt.Fprintln(c.OutOrStdout(), report)
+	if err := printReport(c, report); err != nil {
+		return err
+	}
 	if !report.OK() {
 		return errDifference
 	}
 	return nil
+}
+
+// printReport shows a report as the --format flag asks.
+func printReport(c *cobra.Command, report *verify.Report) error {
+	format, err := c.Flags().GetString("format")
+	if err != nil {
+		return err
+	}
+	if format != "json" {
+		_, err := fmt.Fprint(c.OutOrStdout(), report)
+		return err
+	}
+	return json.NewEncoder(c.OutOrStdout()).Encode(struct {
+		Agree bool `json:"agree"`
+		*verify.Report
+	}{report.OK(), report})
 }
 
 // topicProperties asks a broker for a topic's own properties.
