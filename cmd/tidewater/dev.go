@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -70,10 +69,6 @@ func runDev(c *cobra.Command, cfg broker.Config, s3Addr string) error {
 	return serve(c, cfg, func(w io.Writer, b *broker.Broker) { devBanner(w, b, cfg, time.Since(begin)) })
 }
 
-// memoryBase is what a broker takes beside its budget: code's own tables,
-// stacks, the garbage between two collections.
-const memoryBase = 256 << 20
-
 // serve runs a broker until it is told to end, or cannot go on.
 func serve(c *cobra.Command, cfg broker.Config, banner func(io.Writer, *broker.Broker)) error {
 	if err := cfg.Validate(); err != nil {
@@ -84,10 +79,7 @@ func serve(c *cobra.Command, cfg broker.Config, banner func(io.Writer, *broker.B
 		return err
 	}
 	banner(c.OutOrStdout(), b)
-	// Libraries leave much behind at start-up that is never used again; and a
-	// heap that may double would take more than the budget says.
-	debug.SetMemoryLimit(cfg.Memory + memoryBase)
-	debug.FreeOSMemory()
+	settle(cfg.Memory)
 	select {
 	case <-c.Context().Done():
 		fmt.Fprintln(c.ErrOrStderr(), "closing")

@@ -52,4 +52,3 @@ func dropCodePages() {
 		_, _, _ = unix.Syscall(unix.SYS_MADVISE, uintptr(lo), uintptr(hi-lo), unix.MADV_DONTNEED)
 	}
 }
-
