@@ -111,7 +111,8 @@ func (l *life) openRaft() error {
 	}
 	l.node.checkPromises(found)
 	l.raft, err = multiraft.NewNode(multiraft.Config{
-		Node: l.node.id, Journal: &spy{Journal: l.journal, node: l.node}, Recovered: found, EntryBytesMax: entryBytesMax, Log: w.log,
+		Node: l.node.id, Journal: &spy{Journal: l.journal, node: l.node}, Recovered: found, EntryBytesMax: entryBytesMax,
+		Log: w.log, Fault: w.cfg.Raft,
 	})
 	return err
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"tidewater/broker/journal"
+	"tidewater/broker/multiraft"
 	"tidewater/iceberg/commit"
 	"tidewater/internal/objstore"
 	"tidewater/internal/record"
@@ -27,6 +28,7 @@ type Config struct {
 	Shape *Shape
 	// The planted faults. The zero values are the program as it is.
 	Journal journal.Fault
+	Raft    multiraft.Fault
 	Archive archive.Faults
 	Commit  commit.Faults
 	// Blind are rules not to be checked by looking into memory or bucket, to
