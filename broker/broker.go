@@ -66,6 +66,7 @@ type Broker struct {
 	kafka      *kafka.Server
 	http       []*httpServer
 
+	made     bool         // this start gave the controller its identity
 	restored *restorePlan // until every partition of a restore has begun
 
 	ready  atomic.Bool
@@ -208,6 +209,7 @@ func (b *Broker) openController(ctx context.Context) error {
 		if err := b.controller.Bootstrap(ctx, b.identity.cluster(), b.restored != nil); err != nil {
 			return fmt.Errorf("bootstrap cluster: %w", err)
 		}
+		b.made = true
 	}
 	if err := b.finishRestore(ctx); err != nil {
 		return err
@@ -236,8 +238,15 @@ func (b *Broker) openPartitions(context.Context) error {
 			return b.tables.pin(id)
 		}
 	}
-	if err := b.parts.sync(b.controller.View()); err != nil {
+	v := b.controller.View()
+	if err := b.parts.sync(v); err != nil {
 		return err
+	}
+	if b.made {
+		return nil // a controller without memory must not make others forget
+	}
+	if err := b.parts.sweep(v); err != nil {
+		b.log.Warn("what deleted topics left behind could not be removed; the next start tries again", "error", err)
 	}
 	return nil
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -221,6 +223,32 @@ func (ps *partitions) remove(h *hosted) error {
 		return fmt.Errorf("remove partition %s: %w", h.Name(), err)
 	}
 	return nil
+}
+
+// sweep removes what deleted topics left behind when the process ended in the
+// middle of their removal: their groups, which would keep journal files for
+// ever, and their folders. Call it once, after the first sync.
+func (ps *partitions) sweep(v *cluster.View) error {
+	var errs []error
+	for _, id := range ps.host.Unstarted() {
+		if v.Topic(id.Topic) == nil {
+			errs = append(errs, ps.host.Remove(id))
+		}
+	}
+	folders, err := ps.fs.List(partitionsDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	errs = append(errs, err)
+	for _, name := range folders {
+		_, text, _ := strings.Cut(name, "~")
+		id, err := record.ParseTopicID(text)
+		if err == nil && v.Topic(id) == nil {
+			ps.log.Info("a folder of a deleted topic is removed", "folder", name)
+			errs = append(errs, ps.fs.RemoveAll(partitionsDir+"/"+name))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // close closes every partition; their groups have stopped.

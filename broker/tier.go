@@ -326,6 +326,7 @@ func (b *Broker) keeperConfig() archive.KeeperConfig {
 	t := b.tier
 	return archive.KeeperConfig{
 		Store: t.store, Layout: t.layout, Now: time.Now, TopicGrace: b.cfg.DeleteGrace,
+		HouseEvery: min(houseEvery, max(b.cfg.DeleteGrace, keepEvery)),
 		Leading: func() (record.LeaderEpoch, bool) {
 			l := b.controller.Leadership()
 			return record.LeaderEpoch(l.Term), l.Leading && l.Ready

@@ -33,6 +33,7 @@ const patience = 45 * time.Second
 // world is a development store with a breakable way to it.
 type world struct {
 	t     *testing.T
+	dir   string // of the store
 	store *s3.Store
 	way   *way
 }
@@ -46,12 +47,13 @@ func newWorld(t *testing.T) *world {
 
 func newWorldOf(t *testing.T) *world {
 	t.Helper()
-	store, err := s3.Open(s3.Config{Dir: filepath.Join(t.TempDir(), "bucket"), Addr: "127.0.0.1:0", NoSync: true})
+	dir := filepath.Join(t.TempDir(), "bucket")
+	store, err := s3.Open(s3.Config{Dir: dir, Addr: "127.0.0.1:0", NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = store.Close() })
-	return &world{t: t, store: store, way: newWay(t, store.Endpoint())}
+	return &world{t: t, dir: dir, store: store, way: newWay(t, store.Endpoint())}
 }
 
 // config is a broker's on a new data directory and the bucket behind the way.
