@@ -22,6 +22,8 @@ const (
 	// that a read of it is one request to the device.
 	segmentsEvery = 50 * time.Millisecond
 	chunkBytes    = 1 << 20
+	// pendingShare is the part of Config.Memory that may wait for segments.
+	pendingShare = 4
 	// chunkAge writes the little that slow partitions have, so that it does
 	// not hold journal files for ever.
 	chunkAge = 5 * time.Second
@@ -30,6 +32,8 @@ const (
 	retainEvery = time.Second
 	// retainTimeout bounds what one round of retention waits for the bucket.
 	retainTimeout = 5 * time.Second
+	// againAfter is the pause before what failed for a view is tried again.
+	againAfter = time.Second
 	// leaderTimeout bounds how long "topic created" waits for its leaders.
 	leaderTimeout = 5 * time.Second
 )
@@ -74,7 +78,9 @@ func (b *Broker) followController(ctx context.Context) error {
 		if v.Applied() != applied {
 			applied = v.Applied()
 			if err := b.parts.sync(v); err != nil {
-				b.log.Error("a partition could not be opened or removed", "error", err)
+				b.log.Error("a partition could not be opened or removed and will be again", "error", err)
+				applied = 0
+				time.AfterFunc(againAfter, b.wakeController)
 			}
 			wake(b.topics)
 		}
@@ -83,6 +89,7 @@ func (b *Broker) followController(ctx context.Context) error {
 		}
 		if err := b.tellLeaders(ctx, v, leads); err != nil && ctx.Err() == nil {
 			b.log.Warn("leaders could not be reported and will be again", "error", err)
+			time.AfterFunc(againAfter, b.wakeController)
 		}
 	}
 }
@@ -128,12 +135,24 @@ func (b *Broker) leadGroups(t *cluster.Topic, id record.PartitionID, l multiraft
 // its partition refuse appends, and is tried again.
 func (b *Broker) writeSegments(ctx context.Context) error {
 	return every(ctx, segmentsEvery, func() {
+		pending, _ := b.parts.budget.Use()
+		worth := worthWriting(pending, b.cfg.Memory/pendingShare, b.host.Stats().Full)
 		for _, h := range b.parts.all() {
-			if h.Due(chunkBytes, chunkAge) {
+			if h.Due(worth, chunkAge) {
 				b.stepped(ctx, h, "segment", &h.writing, h.WriteSegments(ctx, false))
 			}
 		}
 	})
+}
+
+// worthWriting is how many bytes of a partition are worth a write to its
+// segment. With many partitions none may come to a chunk before memory or the
+// journal is full: then whatever waits is written, before produce is refused.
+func worthWriting(pending, pendingMax int64, journalFull bool) int64 {
+	if journalFull || pending > pendingMax/2 {
+		return 1
+	}
+	return chunkBytes
 }
 
 // retain keeps retention. It has a loop of its own, because it may ask the
