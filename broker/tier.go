@@ -33,6 +33,9 @@ const (
 	scrubEvery = 6 * time.Hour
 	scrubGrace = 24 * time.Hour
 	keepEvery  = time.Second
+	// houseEvery is how often dead tail series and deleted topics are looked
+	// for; sooner when the grace period is shorter.
+	houseEvery = 30 * time.Second
 )
 
 // tier is this broker's side of the bucket. It can be opened while the bucket
