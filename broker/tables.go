@@ -221,6 +221,9 @@ func (t *tables) pin(id record.PartitionID) (record.Offset, bool) {
 		return 0, topic != nil && t.b.controller.Settings(topic).Iceberg.On()
 	}
 	status, _ := running.loop.Status() // an error is the table's trouble; its offsets hold
+	if o := status.Offsets; len(o.Owners) == 0 || o.Owner().Topic != id.Topic {
+		return 0, true // not read yet, or of an older topic of that name
+	}
 	return status.Offsets.Marks[id.Partition].End, true
 }
 
