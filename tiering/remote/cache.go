@@ -25,6 +25,11 @@ type CacheConfig struct {
 	FetchBytesMax int64
 	// IndexesMax bounds the indexes kept in memory. 0 is 512.
 	IndexesMax int
+	// RecentMax bounds the chunks kept in memory too: an answer ends inside a
+	// chunk, so that the next read begins in it, and chunks read ahead are
+	// asked for at once. Each is a view of what one GET brought, so that eight
+	// hold at most 64 MiB. 0 is 8, negative none.
+	RecentMax int
 	// FreeBytesMin is left alone on the disk. 0 is 256 MiB.
 	FreeBytesMin int64
 }
@@ -33,6 +38,7 @@ const (
 	defaultFetchBytes = 64 << 20
 	defaultIndexes    = 512
 	pagesMax          = 64
+	defaultRecent     = 8
 	defaultFreeBytes  = 256 << 20
 )
 
@@ -43,6 +49,7 @@ type Cache struct {
 	fetches *semaphore.Weighted
 	indexes *lru[*index]
 	pages   *lru[*page]
+	recent  *lru[[]byte] // checked chunks; nobody changes them
 
 	mu    sync.Mutex
 	used  int64 // bytes on disk, those being written or removed included
@@ -69,12 +76,15 @@ func OpenCache(cfg CacheConfig) (*Cache, error) {
 	if cfg.IndexesMax == 0 {
 		cfg.IndexesMax = defaultIndexes
 	}
+	if cfg.RecentMax == 0 {
+		cfg.RecentMax = defaultRecent
+	}
 	if cfg.FreeBytesMin == 0 {
 		cfg.FreeBytesMin = defaultFreeBytes
 	}
 	c := &Cache{
 		cfg: cfg, fetches: semaphore.NewWeighted(cfg.FetchBytesMax),
-		indexes: newLRU[*index](cfg.IndexesMax), pages: newLRU[*page](pagesMax),
+		indexes: newLRU[*index](cfg.IndexesMax), pages: newLRU[*page](pagesMax), recent: newLRU[[]byte](max(0, cfg.RecentMax)),
 		byKey: map[string]*list.Element{}, order: list.New(),
 	}
 	if cfg.BytesMax <= 0 {

@@ -233,8 +233,12 @@ func (p *Partition) stopped(o record.Offset, ahead int) {
 // chunk gives the checked bytes of chunk c of an entry, from the cache or the
 // bucket; in one request it may fetch the following ones into the cache.
 func (p *Partition) chunk(ctx context.Context, e *manifest.Entry, x *index, c, ahead int) ([]byte, logio.Source, error) {
+	if b, ok := p.cfg.Cache.recent.get(chunkKey(e, x, c)); ok {
+		return b, logio.FromCache, nil
+	}
 	if b, ok := p.cfg.Cache.get(chunkKey(e, x, c)); ok {
 		if x.check(c, b) == nil {
+			p.cfg.Cache.recent.put(chunkKey(e, x, c), b)
 			return b, logio.FromCache, nil
 		}
 		p.cfg.Cache.drop(chunkKey(e, x, c))
@@ -256,6 +260,9 @@ func (p *Partition) chunk(ctx context.Context, e *manifest.Entry, x *index, c, a
 			return nil, 0, fmt.Errorf("read %s: %w", e.Key, err)
 		}
 		p.cfg.Cache.put(chunkKey(e, x, i), part)
+		if p.cfg.Cache.holds(int64(len(part))) {
+			p.cfg.Cache.recent.put(chunkKey(e, x, i), part)
+		}
 	}
 	lo, hi := x.span(c)
 	return body[lo-from : hi-from : hi-from], logio.FromBucket, nil

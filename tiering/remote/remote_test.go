@@ -44,7 +44,7 @@ func archived(t *testing.T, batches int) *archivetest.Cluster {
 func openCache(t *testing.T, bytesMax int64) (*remote.Cache, *disk.Mem) {
 	t.Helper()
 	fs := disk.NewMem(1 << 30)
-	c, err := remote.OpenCache(remote.CacheConfig{FS: fs, Dir: "cache", BytesMax: bytesMax})
+	c, err := remote.OpenCache(remote.CacheConfig{FS: fs, Dir: "cache", BytesMax: bytesMax, RecentMax: -1})
 	must(t, err)
 	return c, fs
 }
@@ -125,6 +125,30 @@ func TestReadsSayWhereTheirBytesCameFrom(t *testing.T) {
 	}
 	read(logio.FromBucket)
 	read(logio.FromCache)
+}
+
+// What was read last stays in memory: with the cache's files gone, the next
+// read in the same chunk gives the same bytes and asks the bucket nothing.
+func TestChunkReadLastIsInMemory(t *testing.T) {
+	c := archived(t, 50)
+	fs := disk.NewMem(1 << 30)
+	cache, err := remote.OpenCache(remote.CacheConfig{FS: fs, Dir: "cache", BytesMax: 1 << 20, RecentMax: 1})
+	must(t, err)
+	p := open(c, c.Mem, cache)
+	var gets int64
+	for i := range 2 {
+		res, err := p.Read(t.Context(), logio.ReadRequest{Offset: 0, BytesMax: 1, MinOne: true})
+		must(t, err)
+		got := bytes.Join(res.Batches, nil)
+		if len(got) == 0 || !bytes.HasPrefix(c.Logs[0].Bytes(0, 150), got) {
+			t.Fatalf("read %d: %d bytes differ from the log", i, len(got))
+		}
+		if n := c.Mem.Stats().Gets; i > 0 && n != gets {
+			t.Fatalf("%d GETs for a chunk in memory", n-gets)
+		}
+		gets = c.Mem.Stats().Gets
+		must(t, fs.RemoveAll("cache"))
+	}
 }
 
 // A disk that fails makes reads slower, not wrong.
