@@ -287,22 +287,28 @@ func (b *Broker) openLoops(context.Context) error {
 	return nil
 }
 
-// openServers serves clients, last of all.
+// openServers serves clients, last of all. The broker is registered before the
+// first of them is heard: one that came earlier would find a cluster without
+// brokers, where no topic can be made.
 func (b *Broker) openServers(ctx context.Context) error {
-	var err error
+	var err, unregistered error
 	b.kafka, err = kafka.Open(kafka.Config{
 		Addr: b.cfg.KafkaAddr, NodeID: b.cfg.NodeID, Log: b.log, ListenerName: listenerKafka,
-		View: func() kafka.View { return b.controller.View() }, Cluster: topicAdmin{b.controller},
+		Listening: func(at net.Addr) error {
+			unregistered = b.register(ctx, at.String())
+			return unregistered
+		},
+		View: func() kafka.View { return b.controller.View() }, Cluster: topicAdmin{b.controller, b.groups},
 		Groups: b.groups, Partitions: b, MemoryBytesMax: b.cfg.Memory / 4,
 		ControllerID:     func() int32 { return b.controller.Leadership().Leader },
 		AutoCreateTopics: func() bool { return b.cfg.AutoCreateTopics },
 		OffsetsTopic:     b.offsetsTopic(), LogDirs: b.logDirs,
 	})
+	if unregistered != nil {
+		return unregistered
+	}
 	if err != nil {
 		return fmt.Errorf("%w (choose another with --kafka-addr)", err)
-	}
-	if err := b.register(ctx, b.KafkaAddr()); err != nil {
-		return err
 	}
 	if b.cfg.AdminAddr == "" {
 		return nil

@@ -255,8 +255,23 @@ func (b *Broker) offsetsTopic() cluster.TopicSpec {
 }
 
 // topicAdmin is the controller as the Kafka API uses it: a topic is created
-// when it can be produced to.
-type topicAdmin struct{ *cluster.Controller }
+// when it can be produced to, and deleted when no group has an offset in it:
+// groups know topics by name, and the name may be given again at once.
+type topicAdmin struct {
+	*cluster.Controller
+	groups *group.Coordinator
+}
+
+// DeleteTopic deletes a topic and has groups forget it. If the process ends in
+// between, the loop that follows deletions makes up for it.
+func (a topicAdmin) DeleteTopic(ctx context.Context, id record.TopicID) error {
+	t := a.View().Topic(id)
+	err := a.Controller.DeleteTopic(ctx, id)
+	if err == nil && t != nil {
+		a.groups.DeleteTopics([]string{t.Name})
+	}
+	return err
+}
 
 // CreateTopic creates a topic and waits, for a bounded time, for its leaders.
 func (a topicAdmin) CreateTopic(ctx context.Context, s cluster.TopicSpec, validateOnly bool) (*cluster.Topic, error) {

@@ -227,18 +227,38 @@ func (t *tables) pin(id record.PartitionID) (record.Offset, bool) {
 	return status.Offsets.Marks[id.Partition].End, true
 }
 
-// dropTable deletes a deleted topic's table and its dead letters.
+// dropTable deletes a deleted topic's table and its dead letters, unless they
+// are another topic's by now: the name may have been given again.
 func (t *tables) dropTable(ctx context.Context, d *cluster.Deletion) error {
 	t.stop(d.Topic)
 	ident := tableIdent(d.Name, d.Namespace)
 	dead := ident
 	dead.Name += commit.DeadSuffix
 	for _, i := range []catalog.Ident{ident, dead} {
+		if owned, err := t.owned(ctx, i, d.Topic); err != nil || !owned {
+			if err != nil {
+				return fmt.Errorf("drop table %s: %w", i, err)
+			}
+			continue
+		}
 		if err := t.catalog.DropTable(ctx, i, true); err != nil && !errors.Is(err, catalog.ErrNoTable) {
 			return fmt.Errorf("drop table %s: %w", i, err)
 		}
 	}
 	return nil
+}
+
+// owned reports whether a table exists and its rows are of that topic.
+func (t *tables) owned(ctx context.Context, ident catalog.Ident, topic record.TopicID) (bool, error) {
+	table, err := t.catalog.LoadTable(ctx, ident)
+	if errors.Is(err, catalog.ErrNoTable) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	o, err := commit.ParseOffsets(table.Metadata.Properties()[commit.PropertyOffsets])
+	return err == nil && o.Owner().Topic == topic, nil
 }
 
 // tableIdent names a topic's table: dots would be further namespaces.

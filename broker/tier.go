@@ -379,6 +379,9 @@ func (b *Broker) topicsChanged(ctx context.Context, v *cluster.View) {
 
 func (b *Broker) forgetTopic(ctx context.Context, v *cluster.View, d *cluster.Deletion) error {
 	if v.TopicByName(d.Name) == nil {
+		if b.groups.Loading() {
+			return errors.New("group offsets are being loaded")
+		}
 		b.groups.DeleteTopics([]string{d.Name})
 	}
 	if b.tables != nil && d.Namespace != "" && !d.KeepTable {

@@ -332,7 +332,20 @@ func (c *Coordinator) delete(now time.Time, req *kmsg.DeleteGroupsRequest, done 
 	}
 }
 
-// DeleteTopics forgets the offsets of deleted topics.
+// Loading reports whether a partition of __consumer_offsets is not loaded here
+// yet; DeleteTopics would miss what it holds.
+func (c *Coordinator) Loading() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for p := range c.cfg.Partitions() {
+		if s := c.shards[p]; s == nil || s.core.loading {
+			return true
+		}
+	}
+	return false
+}
+
+// DeleteTopics forgets the offsets of deleted topics, in what is loaded here.
 func (c *Coordinator) DeleteTopics(names []string) {
 	set := map[string]bool{}
 	for _, n := range names {
