@@ -68,7 +68,7 @@ func (l *life) judge(name string, err error) {
 		}
 	case errors.Is(err, manifest.ErrFenced):
 		if !l.node.zombie {
-			l.w.violate(fencing, "the newest incarnation was fenced: %s: %v", name, err)
+			l.w.violateUnlessBlind(fencing, "the newest incarnation was fenced: %s: %v", name, err)
 		}
 	case errors.Is(err, manifest.ErrCorrupt), errors.Is(err, record.ErrCorrupt), errors.Is(err, partition.ErrCorrupt), errors.Is(err, journal.ErrCorrupt):
 		l.w.violate(sane, "%s: %v", name, err)

@@ -92,14 +92,15 @@ func (g *ground) manifest(key string, body []byte) {
 	g.epochs[dir] = manifestSeen{m.Number, int32(m.Epoch)}
 }
 
-// bucketFor gives the bucket as one process, or a restore (nil), reaches it.
-func (w *world) bucketFor(l *life, touch func(objstore.Call, bool)) *objstore.Fault {
+// bucketFor gives the bucket as one process reaches it: touch is told of each
+// call before and after it happened, during is what goes on while one is slow.
+func (w *world) bucketFor(touch func(c objstore.Call, after bool), during func()) *objstore.Fault {
 	return &objstore.Fault{
 		Store:  w.ground,
 		Before: func(c objstore.Call) { w.now = w.now.Add(w.millis(1, 15)); touch(c, false) },
 		After:  func(c objstore.Call) { touch(c, true) },
 		Rule: func(c objstore.Call) objstore.Effect {
-			e := w.disturb(l, c)
+			e := w.disturb(c, during)
 			w.trace.note("bucket", string(c.Op), c.Key)
 			return e
 		},
@@ -107,7 +108,7 @@ func (w *world) bucketFor(l *life, touch func(objstore.Call, bool)) *objstore.Fa
 }
 
 // disturb decides what the outage does to a call.
-func (w *world) disturb(l *life, c objstore.Call) objstore.Effect {
+func (w *world) disturb(c objstore.Call, during func()) objstore.Effect {
 	switch w.outage {
 	case down:
 		w.now = w.now.Add(w.millis(1, 100))
@@ -124,11 +125,7 @@ func (w *world) disturb(l *life, c objstore.Call) objstore.Effect {
 		d := w.millis(0, 700)
 		return objstore.Effect{Delay: func(context.Context) {
 			w.now = w.now.Add(d)
-			if l == nil {
-				w.runDue()
-			} else {
-				w.runFront(l)
-			}
+			during()
 		}}
 	}
 	return objstore.Effect{}

@@ -77,7 +77,7 @@ func (l *life) open() error {
 		}
 		l.burn(c.Changes())
 	})
-	l.bucket = w.bucketFor(l, func(c objstore.Call, after bool) { l.burn(c.Write() || !after) })
+	l.bucket = w.bucketFor(func(c objstore.Call, after bool) { l.burn(c.Write() || !after) }, func() { w.runFront(l) })
 	if err := l.openRaft(); err != nil {
 		return err
 	}

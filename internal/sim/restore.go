@@ -79,14 +79,14 @@ func (w *world) restore(ctx context.Context) (n *node, err error) {
 	if !w.closing && w.rng.IntN(3) == 0 {
 		fuse = 1 + w.rng.IntN(60)
 	}
-	store := w.bucketFor(nil, func(_ objstore.Call, after bool) {
+	store := w.bucketFor(func(_ objstore.Call, after bool) {
 		if fuse--; fuse == 0 {
 			panic(errDied)
 		}
 		if !after && w.rng.IntN(4) == 0 {
 			w.runDue()
 		}
-	})
+	}, w.runDue)
 	defer func() {
 		if r := recover(); r == errDied {
 			err = errDied
@@ -166,12 +166,7 @@ func (w *world) checkTableHeld(ctx context.Context) {
 	if w.restoring {
 		return // which incarnation counts is being decided
 	}
-	tables, err := w.newCatalog(w.ground.Mem, w.active.layout)
-	if err != nil {
-		w.violate(sane, "open catalog: %v", err)
-		return
-	}
-	t, err := tables.LoadTable(ctx, tableIdent())
+	t, err := w.tables.LoadTable(ctx, tableIdent())
 	if err != nil {
 		return // not made yet
 	}

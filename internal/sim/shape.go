@@ -10,8 +10,9 @@ import (
 // Shape is the kind of history a seed gives: sizes, and how often what goes
 // wrong. Each seed leaves most faults out, so that the others get far.
 type Shape struct {
-	Partitions int // of the table topic
-	Idle       int // groups that nobody writes to
+	Partitions int  // of the table topic
+	Idle       int  // groups that nobody writes to
+	Replica    bool // another cluster follows the bucket
 	Length     time.Duration
 
 	JournalFileBytes int64
@@ -36,7 +37,7 @@ type Shape struct {
 // draw makes a seed's shape.
 func draw(rng *rand.Rand) Shape {
 	pick := func(n ...int64) int64 { return n[rng.IntN(len(n))] }
-	often := func() time.Duration { return time.Duration(2500+rng.IntN(6000)) * time.Millisecond }
+	often := func() time.Duration { return time.Duration(2000+rng.IntN(5000)) * time.Millisecond }
 	maybe := func(share int) time.Duration {
 		d := often()
 		if rng.IntN(10) >= share {
@@ -45,13 +46,13 @@ func draw(rng *rand.Rand) Shape {
 		return d
 	}
 	return Shape{
-		Partitions: 2 + rng.IntN(2), Idle: rng.IntN(4), Length: time.Duration(8+rng.IntN(10)) * time.Second,
+		Partitions: 2 + rng.IntN(2), Idle: rng.IntN(4), Replica: rng.IntN(2) == 0, Length: time.Duration(7+rng.IntN(8)) * time.Second,
 		JournalFileBytes: pick(32<<10, 64<<10, 256<<10), SegmentBytes: pick(8<<10, 16<<10, 32<<10),
 		LocalBytes: pick(0, 8<<10, 24<<10), RetentionBytes: pick(-1, -1, -1, 64<<10),
 		ValueBytesMax: int(pick(100, 600, 1500)), TailBytesMax: int(pick(4<<10, 16<<10, 1<<20)),
 		ProduceEvery: time.Duration(pick(60, 120, 250)) * time.Millisecond,
 		CrashEvery:   maybe(6), PowerShare: int(pick(0, 5, 10)), OutageEvery: maybe(5),
-		FullEvery: maybe(2), SyncEvery: maybe(1) * 2, RestoreEvery: maybe(4) * 2, ZombieShare: int(pick(0, 5, 10)),
+		FullEvery: maybe(2), SyncEvery: maybe(2) * 2, RestoreEvery: maybe(4) * 2, ZombieShare: int(pick(0, 5, 10)),
 	}
 }
 

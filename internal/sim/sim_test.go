@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"reflect"
+	"runtime/debug"
 	"testing"
 	"testing/cryptotest"
 )
@@ -43,6 +44,7 @@ func TestSeeds(t *testing.T) {
 	if *seedFlag != 0 {
 		return
 	}
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // worlds are short-lived
 	var sum Stats
 	for seed := uint64(1); seed <= *seedsFlag; seed++ {
 		r := play(t, Config{Seed: seed})

@@ -14,6 +14,7 @@ import (
 
 	"tidewater/broker/journal"
 	"tidewater/broker/multiraft"
+	"tidewater/catalog/server"
 	"tidewater/iceberg/commit"
 	"tidewater/internal/objstore"
 	"tidewater/internal/record"
@@ -43,6 +44,7 @@ type Config struct {
 type Stats struct {
 	Acked, Reads, ColdReads, Crashes, PowerCuts, Outages, LostReplies, Full, SyncFailures int
 	Restores, Zombies, FencedZombies, Segments, Rounds, JournalUses, Retries, Rows        int
+	ReplicaReads                                                                          int
 }
 
 // Report is the outcome of one history.
@@ -72,6 +74,7 @@ const (
 	archived Rule = "trimmed only what the bucket holds"
 	held     Rule = "restore reaches what the bucket confirmed"
 	reused   Rule = "objects are immutable"
+	follows  Rule = "a replica reaches what the bucket confirmed"
 	fencing  Rule = "a stale writer does nothing that lasts"
 	rest     Rule = "all comes to rest when faults end"
 	working  Rule = "healthy parts answer"
@@ -103,13 +106,15 @@ type world struct {
 
 	violations []Violation
 
-	ground *ground
-	outage outage
-	ids    ids
-	active *node // where clients go
-	nodes  []*node
-	parts  []*truth
-	people []*producer
+	ground  *ground
+	tables  *server.Server // the catalog, read as it really is
+	outage  outage
+	ids     ids
+	active  *node // where clients go
+	nodes   []*node
+	parts   []*truth
+	people  []*producer
+	replica *replica // nil without one
 
 	closing   bool // no new records, no new faults
 	restoring bool
@@ -175,6 +180,10 @@ func (w *world) begin(ctx context.Context) {
 		w.violate(sane, "take the first incarnation: %v", err)
 		return
 	}
+	if w.tables, err = w.newCatalog(w.ground.Mem, l); err != nil {
+		w.violate(sane, "open catalog: %v", err)
+		return
+	}
 	w.active = w.newNode(l, nil)
 	w.active.boot()
 	for n := range w.parts {
@@ -184,6 +193,9 @@ func (w *world) begin(ctx context.Context) {
 	}
 	w.newProducer(w.rng.IntN(len(w.parts)), false)
 	w.newReader()
+	if w.shape.Replica {
+		w.newReplica()
+	}
 	w.newFaults()
 }
 
