@@ -9,6 +9,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"flag"
 	"fmt"
@@ -17,16 +18,40 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"tidewater/demo/flights"
 )
 
 func main() {
 	binary := flag.String("binary", "bin/tidewater", "the tidewater binary")
 	keep := flag.Bool("keep", false, "leave everything running at the end")
+	lines := flag.Bool("print", false, "print the flights as JSON, a line each, and do nothing else")
 	flag.Parse()
+	if *lines {
+		printFlights()
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, *binary, *keep); err != nil {
 		fmt.Fprintln(os.Stderr, "\ndemo:", err)
+		os.Exit(1)
+	}
+}
+
+// printFlights writes what the demo produces, for those who produce it by hand.
+func printFlights() {
+	all, err := flights.Sample()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(1)
+	}
+	out := bufio.NewWriter(os.Stdout)
+	for _, f := range all {
+		_, _ = out.Write(append(f.Value, '\n')) // Flush tells
+	}
+	if err := out.Flush(); err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
 }

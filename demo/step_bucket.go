@@ -64,7 +64,7 @@ func bucket(ctx context.Context, d *demo) error {
 	}
 	b.end(int64(len(count)))
 	for _, k := range kinds {
-		say("%-24s %4d objects %8.2f MB", k.name, count[k.name], float64(size[k.name])/1e6)
+		say("%-24s %4d  %10d bytes", k.name, count[k.name], size[k.name])
 	}
 	return nil
 }

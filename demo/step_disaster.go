@@ -39,8 +39,9 @@ func disaster(ctx context.Context, d *demo) error {
 	if err != nil {
 		return err
 	}
+	say("tidewater restore, with nothing but the bucket's address:")
 	for line := range strings.Lines(out) {
-		say("restore: %s", strings.TrimSpace(line))
+		say("  %s", strings.TrimSpace(line))
 	}
 	if _, err := d.startBroker(ctx, "node2"); err != nil {
 		return err
@@ -128,8 +129,8 @@ func (d *demo) killUnderLoad(ctx context.Context) (*acked, time.Time, error) {
 	load, stop := context.WithTimeout(ctx, loadFor)
 	defer stop()
 	acks := &acked{}
-	b := newBar("producing", int64(loadFor/loadEvery))
-	sent := 0
+	b := newBar("producing, ms", loadFor.Milliseconds())
+	begin, sent := time.Now(), 0
 	for tick := time.NewTicker(loadEvery); load.Err() == nil; sent++ {
 		f := all[sent%len(all)]
 		k.Produce(ctx, &kgo.Record{Topic: topic, Key: []byte(f.Key), Value: f.Value}, func(r *kgo.Record, err error) {
@@ -137,7 +138,7 @@ func (d *demo) killUnderLoad(ctx context.Context) (*acked, time.Time, error) {
 				acks.add(r)
 			}
 		})
-		b.at(int64(sent))
+		b.at(time.Since(begin).Milliseconds())
 		select {
 		case <-load.Done():
 		case <-tick.C:
@@ -147,7 +148,7 @@ func (d *demo) killUnderLoad(ctx context.Context) (*acked, time.Time, error) {
 	if err := d.kill(node); err != nil {
 		return nil, killed, err
 	}
-	b.end(int64(sent))
+	b.end(killed.Sub(begin).Milliseconds())
 	return acks, killed, os.RemoveAll(filepath.Join(d.dir, "node1"))
 }
 

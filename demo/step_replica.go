@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/minio/minio-go/v7"
@@ -151,17 +152,17 @@ func (d *demo) replicaLag(ctx context.Context) error {
 		}
 		lags = append(lags, time.Since(acked))
 	}
-	say("its lag, from the ack here to a consumer there: %v", lagText(lags))
+	say("its lag, from the ack here to a consumer there: %s", lagText(lags))
 	d.log, err = readLog(ctx, source)
 	return err
 }
 
 func lagText(lags []time.Duration) string {
-	text := ""
+	var text []string
 	for _, l := range lags {
-		text += fmt.Sprintf("%d ms  ", l.Milliseconds())
+		text = append(text, fmt.Sprintf("%d ms", l.Milliseconds()))
 	}
-	return text
+	return strings.Join(text, ", ")
 }
 
 // replicaCannotWrite shows that the store itself denies the replica's key every write.
