@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"time"
 
 	"tidewater/broker/cluster"
@@ -41,6 +42,10 @@ type Config struct {
 	// Addr is where to listen, "127.0.0.1:9092" when empty. Port 0 takes a
 	// free one.
 	Addr string
+	// Listening is told the address with the real port before the first
+	// connection is accepted, so that what clients ask for at once can be
+	// prepared; an error ends Open. Nil for nobody.
+	Listening func(net.Addr) error
 	// NodeID is this broker's.
 	NodeID int32
 

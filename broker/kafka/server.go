@@ -50,6 +50,11 @@ func Open(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for Kafka clients: %w", err)
 	}
+	if cfg.Listening != nil {
+		if err := cfg.Listening(l.Addr()); err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+	}
 	s := newServer(cfg)
 	s.listener = l
 	s.loops.Go(s.acceptLoop)
