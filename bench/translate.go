@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os/exec"
@@ -39,7 +40,25 @@ func translate(ctx context.Context, b *bench) error {
 	if err != nil {
 		return fmt.Errorf("go test -bench Translate: %w: %s", err, out)
 	}
-	return b.results.keep("translate-benchmark.txt", out)
+	return errors.Join(b.results.keep("translate-benchmark.txt", out), addBenchmark(b, out))
+}
+
+// addBenchmark takes MB/s and krows/s off the lines of the Go benchmark.
+func addBenchmark(b *bench, out []byte) error {
+	line := regexp.MustCompile(`(?m)^BenchmarkTranslate/(\w+).*\s([\d.]+) MB/s.*\s([\d.]+) krows/s`)
+	found := line.FindAllStringSubmatch(string(out), -1)
+	if len(found) == 0 {
+		return fmt.Errorf("go test -bench Translate: no figure in %q", out)
+	}
+	for _, m := range found {
+		mbps, _ := strconv.ParseFloat(m[2], 64)
+		krows, _ := strconv.ParseFloat(m[3], 64)
+		r := newResult("translate", "mode %s, the translator alone (Go benchmark), one core", m[1])
+		if err := b.results.add(r.add("", "records/s", 1000*krows).add("", "MB/s", mbps)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func translateBacklog(ctx context.Context, b *bench, mode string) (err error) {
