@@ -10,20 +10,19 @@
 // for; a loop that fails stops the broker):
 //
 //	controller   opens, configures and removes partitions as the view changes
-//	segments     writes committed batches to segments, retention
+//	topics       starts, configures and stops the tables of topics
+//	segments     writes committed batches to segments
+//	retention    removes what is too old or too much
 //	groups       the group coordinator's timers
 //	archive      uploads sealed segments; retention in the bucket
-//	tail         one tail object a second, metadata, the cut, the root's re-read
-//	tables       one per table topic: translate and commit
+//	tail         one tail object a second
+//	root         sees whether a newer incarnation owns the bucket
+//	keeper       metadata, the cut, dead series, deleted topics
+//	scrub        compares the bucket with the manifests
+//	tables       per table topic: translate and commit; orphans
 //	follow       a read replica's poll of the source's metadata
 //
-// What survives a crash is in the packages below; this one keeps nothing but
-// the data directory's layout:
-//
-//	lock, disk-uuid   one process, one disk
-//	journal/          entries of all partitions (broker/journal)
-//	partitions/       segments, a folder per partition (broker/partition)
-//	controller/       the controller's state (broker/cluster)
-//	cache/            chunks of bucket objects; may be deleted at any time
-//	restore/          what a restore found, until each partition has begun
+// What survives a crash is in the packages below; this one keeps the data
+// directory's layout, its identity and a restore's plan
+// (docs/formats/data-directory.md).
 package broker

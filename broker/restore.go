@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"tidewater/broker/cluster"
@@ -83,6 +85,9 @@ func Restore(ctx context.Context, cfg Config, progress func(done, all int)) (*Re
 	if _, found, err := loadIdentity(cfg.DataDir); err != nil || found {
 		return nil, errors.Join(err, fmt.Errorf("data directory %s belongs to a cluster already: a restore needs an empty one", cfg.DataDir))
 	}
+	if err := onlyRestored(cfg.DataDir); err != nil {
+		return nil, err
+	}
 	r := restorer{cfg: cfg, fs: local}
 	if r.store, err = openStore(cfg); err != nil {
 		return nil, err
@@ -97,6 +102,23 @@ func Restore(ctx context.Context, cfg Config, progress func(done, all int)) (*Re
 	return r.report(found), nil
 }
 
+// onlyRestored refuses a directory that holds what a restore that was cut off
+// cannot have left: it is likely not the one that was meant, and a restore
+// fences the cluster it continues.
+func onlyRestored(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("read data directory: %w", err)
+	}
+	for _, e := range entries {
+		name, _, _ := strings.Cut(e.Name(), ".new-") // a file that writeFile was at
+		if !slices.Contains([]string{disk.LockFile, cacheDir, restoreFile, identityFile, "lost+found"}, name) {
+			return fmt.Errorf("data directory %s is not empty (it holds %s): a restore needs an empty one", dir, e.Name())
+		}
+	}
+	return nil
+}
+
 // restorer is one restore under way.
 type restorer struct {
 	cfg   Config
@@ -106,7 +128,7 @@ type restorer struct {
 
 // find reads the bucket and takes the new incarnation.
 func (r *restorer) find(ctx context.Context, progress func(done, all int)) (*restore.Plan, error) {
-	c := restore.Config{Store: r.store, Topics: tieredTopics, Writer: fmt.Sprintf("%016x", randomUint64()), Progress: progress, Now: time.Now}
+	c := restore.Config{Store: r.store, Topics: tieredTopics, Fence: r.takeTables, Writer: fmt.Sprintf("%016x", randomUint64()), Progress: progress, Now: time.Now}
 	if r.cfg.ReplicaOf != "" {
 		var err error
 		if c.ClusterID, err = parseClusterID(r.cfg.ReplicaOf); err != nil {
