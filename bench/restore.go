@@ -33,7 +33,7 @@ func (w *world) restore(ctx context.Context, p *process) error {
 		return err
 	}
 	restored := time.Now()
-	if p, err = w.broker(ctx, "restored"); err != nil {
+	if _, err := w.broker(ctx, "restored"); err != nil {
 		return err
 	}
 	ready := time.Now()
