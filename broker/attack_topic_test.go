@@ -14,9 +14,14 @@ import (
 // A topic is deleted and made again by name: a group does not go on in the new
 // one where it was in the old one, which would skip what comes.
 func TestOffsetsOfADeletedTopicAreNotThoseOfTheNext(t *testing.T) {
-	t.Parallel()
-	n := openNode(t, testConfig(t.TempDir()))
-	for range 5 {
+	w := newWorld(t)
+	n := openNode(t, w.config())
+	n.topic("cold", 1, tiered())
+	w.way.all(hung) // and with it the loop that follows deletions
+	if _, err := n.admin.DeleteTopics(t.Context(), "cold"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
 		n.topic("t", 1, nil)
 		until(t, "an offset is committed", func() error {
 			var o kadm.Offsets

@@ -6,8 +6,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"sync/atomic"
@@ -130,13 +133,13 @@ func (b *Broker) httpAddr(name string) string {
 }
 
 func (b *Broker) openDisk(context.Context) error {
-	fs, err := disk.NewOS(b.cfg.DataDir, b.log)
+	local, err := disk.NewOS(b.cfg.DataDir, b.log)
 	if err != nil {
 		return fmt.Errorf("open data directory %s: %w", b.cfg.DataDir, err)
 	}
-	b.disk = fs
+	b.disk = local
 	if b.cfg.disk != nil {
-		b.disk = b.cfg.disk(fs)
+		b.disk = b.cfg.disk(local)
 	}
 	if b.unlock, err = disk.Lock(b.cfg.DataDir); err != nil {
 		return err
@@ -149,6 +152,10 @@ func (b *Broker) openDisk(context.Context) error {
 		return fmt.Errorf("data directory %s belongs to node %d, this is node %d: change --node-id or --data-dir", b.cfg.DataDir, id.NodeID, b.cfg.NodeID)
 	}
 	if !found {
+		// A restore that was cut off counts for nothing; its plan is another cluster's.
+		if err := os.Remove(filepath.Join(b.cfg.DataDir, restoreFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove %s: %w", restoreFile, err)
+		}
 		if id, err = newIdentity(b.cfg.NodeID); err != nil {
 			return err
 		}

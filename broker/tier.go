@@ -366,7 +366,7 @@ func (b *Broker) topicsChanged(ctx context.Context, v *cluster.View) {
 		if b.parts.forgotten[d.Topic] {
 			continue
 		}
-		if err := b.forgetTopic(ctx, v, d); err != nil {
+		if err := b.forgetTopic(ctx, d); err != nil {
 			if ctx.Err() == nil {
 				b.log.Warn("a deleted topic could not be cleared and will be again", "topic", d.Name, "error", err)
 			}
@@ -377,8 +377,10 @@ func (b *Broker) topicsChanged(ctx context.Context, v *cluster.View) {
 	}
 }
 
-func (b *Broker) forgetTopic(ctx context.Context, v *cluster.View, d *cluster.Deletion) error {
-	if v.TopicByName(d.Name) == nil {
+func (b *Broker) forgetTopic(ctx context.Context, d *cluster.Deletion) error {
+	// The newest view: while the bucket was waited for, the name may have been
+	// given again, and the offsets be the new topic's.
+	if b.controller.View().TopicByName(d.Name) == nil {
 		if b.groups.Loading() {
 			return errors.New("group offsets are being loaded")
 		}
