@@ -40,6 +40,9 @@ func (w *world) beginOutage() {
 		return
 	}
 	w.outage = outage(1 + w.rng.IntN(3))
+	if w.shape.Flaky {
+		w.outage = flaky
+	}
 	w.stats.Outages++
 	w.say("the bucket is %s", w.outage)
 	w.after(w.millis(200, 2500), func() {

@@ -157,6 +157,7 @@ func (l *life) partitionConfig(id record.PartitionID) partition.Config {
 		ID: id, Topic: idleName, Settings: w.shape.idleSettings(), Host: partition.OnNode(l.raft), FS: l.disk,
 		Identity: segment.Identity{ClusterID: w.ids.cluster, Incarnation: uint64(l.node.layout.Incarnation)},
 		Now:      w.clock, Wait: l.wait, Log: w.log, Restored: l.node.restored[id],
+		Fault: w.cfg.Parts,
 	}
 	if id.Topic == w.ids.topic {
 		cfg.Topic, cfg.Settings = topicName, w.shape.settings()

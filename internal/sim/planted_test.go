@@ -7,6 +7,7 @@ import (
 
 	"tidewater/broker/journal"
 	"tidewater/broker/multiraft"
+	"tidewater/broker/partition"
 	"tidewater/iceberg/commit"
 	"tidewater/tiering/archive"
 )
@@ -71,10 +72,10 @@ func TestHardStateNotRewrittenIsCaught(t *testing.T) {
 
 // A segment is trimmed on this disk because its manifest was about to be
 // written. Who looks into the bucket sees it at once; blind to that, readers
-// see it when the bucket or the broker failed in between.
+// see it when the broker died in between.
 func TestTrimBeforeManifestIsCaught(t *testing.T) {
 	s := shape(func(s *Shape) {
-		s.LocalBytes, s.OutageEvery, s.CrashEvery = 0, 1500*time.Millisecond, 2500*time.Millisecond
+		s.LocalBytes, s.OutageEvery, s.Flaky, s.CrashIn = 0, 3*time.Second, true, "archive"
 	})
 	cfg := Config{Shape: s, Archive: archive.Faults{TrimBeforeChecked: true}}
 	clean := func(c *Config) { c.Archive = archive.Faults{} }
@@ -82,8 +83,16 @@ func TestTrimBeforeManifestIsCaught(t *testing.T) {
 	t.Run("by readers", func(t *testing.T) {
 		cfg := cfg
 		cfg.Blind = []Rule{archived}
-		caught(t, 40, cfg, clean, working, acked)
+		caught(t, 40, cfg, clean, working, acked, rest)
 	})
+}
+
+// Local retention goes by its own bounds and not by the archived end: readers
+// miss what was never uploaded.
+func TestTrimBeforeArchivedIsCaught(t *testing.T) {
+	s := shape(func(s *Shape) { s.LocalBytes, s.OutageEvery = 0, 2*time.Second })
+	caught(t, 20, Config{Shape: s, Parts: partition.Fault{TrimBeforeArchived: true}},
+		func(c *Config) { c.Parts = partition.Fault{} }, working, acked, sane)
 }
 
 // The table is committed up to what is acked; the bucket is behind when the

@@ -26,8 +26,10 @@ type Shape struct {
 
 	// What goes wrong, as mean pauses; 0 is never.
 	CrashEvery   time.Duration // a process dies at some call
+	CrashIn      string        // an actor that dies more often than others; "" for none
 	PowerShare   int           // of ten crashes, how many cut the power
 	OutageEvery  time.Duration // the bucket is down, flaky or slow
+	Flaky        bool          // it is never anything but flaky
 	FullEvery    time.Duration // the disk is full
 	SyncEvery    time.Duration // an fsync of the journal fails
 	RestoreEvery time.Duration // the data directory is lost, or left behind
@@ -52,7 +54,7 @@ func draw(rng *rand.Rand) Shape {
 		ValueBytesMax: int(pick(100, 600, 1500)), TailBytesMax: int(pick(4<<10, 16<<10, 1<<20)),
 		ProduceEvery: time.Duration(pick(60, 120, 250)) * time.Millisecond,
 		CrashEvery:   maybe(6), PowerShare: int(pick(0, 5, 10)), OutageEvery: maybe(5),
-		FullEvery: maybe(2), SyncEvery: maybe(2) * 2, RestoreEvery: maybe(4) * 2, ZombieShare: int(pick(0, 5, 10)),
+		CrashIn: []string{"", "", "segments", "retain", "archive", "tail", "keeper", "table"}[rng.IntN(8)], FullEvery: maybe(2), SyncEvery: maybe(2) * 2, RestoreEvery: maybe(4) * 2, ZombieShare: int(pick(0, 5, 10)),
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 )
 
 var (
-	seedFlag  = flag.Uint64("seed", 0, "the seed that TestSeed plays, line by line with -v")
+	seedFlag  = flag.Uint64("seed", 0, "the seed that TestSeed plays; every line of it with -v")
 	seedsFlag = flag.Uint64("seeds", 200, "how many seeds TestSeeds plays")
 )
 
@@ -79,7 +79,11 @@ func TestSeed(t *testing.T) {
 	if *seedFlag == 0 {
 		return
 	}
-	r := play(t, Config{Seed: *seedFlag, Line: func(s string) { t.Log(s) }})
+	cfg := Config{Seed: *seedFlag}
+	if testing.Verbose() {
+		cfg.Line = func(s string) { t.Log(s) }
+	}
+	r := play(t, cfg)
 	report(t, r)
 	if again := play(t, Config{Seed: *seedFlag}); again.Hash != r.Hash {
 		t.Errorf("two runs end differently: %d events with hash %016x, %d with %016x", r.Events, r.Hash, again.Events, again.Hash)

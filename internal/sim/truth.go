@@ -93,7 +93,7 @@ func (t *truth) confirm(l *life, end record.Offset) {
 // relied on, never go back, over restarts too.
 func (t *truth) watch(l *life, p *hosted) {
 	w := l.w
-	if l.node != w.active || l.node.zombie {
+	if l.node != w.active {
 		return
 	}
 	o, err := p.Offsets()
@@ -101,6 +101,12 @@ func (t *truth) watch(l *life, p *hosted) {
 		return
 	}
 	p.ready = true
+	if l.node.zombie {
+		// Retention goes on until the restore is through, and what it took
+		// need not come back.
+		t.logStart = max(t.logStart, o.LogStart)
+		return
+	}
 	if o.HighWatermark < t.hw || o.LastStable < t.lso || o.LogStart < t.logStart {
 		rule := offsets
 		if o.HighWatermark < t.hw {

@@ -14,6 +14,7 @@ import (
 
 	"tidewater/broker/journal"
 	"tidewater/broker/multiraft"
+	"tidewater/broker/partition"
 	"tidewater/catalog/server"
 	"tidewater/iceberg/commit"
 	"tidewater/internal/objstore"
@@ -30,6 +31,7 @@ type Config struct {
 	// The planted faults. The zero values are the program as it is.
 	Journal journal.Fault
 	Raft    multiraft.Fault
+	Parts   partition.Fault
 	Archive archive.Faults
 	Commit  commit.Faults
 	// Blind are rules not to be checked by looking into memory or bucket, to
