@@ -13,6 +13,9 @@ import (
 
 // These tests wait more than they work, so many of them run at a time.
 func TestMain(m *testing.M) {
+	if config := os.Getenv(childEnv); config != "" {
+		os.Exit(runChild(config))
+	}
 	goflag.Parse()
 	if err := goflag.Set("test.parallel", "12"); err != nil {
 		panic(err)

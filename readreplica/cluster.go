@@ -235,7 +235,7 @@ func (c *Cluster) reset(topics []Topic) {
 			f := old[id]
 			if f == nil {
 				src := remote.New(remote.Config{Store: c.cfg.Store, Cache: c.cfg.Cache, Dir: manifest.Dir{Layout: c.layout, Topic: t.Name, ID: id}})
-				f = &follow{Partition: newPartition(src), src: src}
+				f = &follow{Partition: newPartition(src, c.cfg.Layout.ClusterID), src: src}
 				fresh = true
 			}
 			c.parts[id] = f

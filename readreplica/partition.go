@@ -16,7 +16,8 @@ import (
 // Partition is one partition of the source cluster, read-only. It implements
 // kafka.Partition.
 type Partition struct {
-	src *remote.Partition
+	src    *remote.Partition
+	source [16]byte // the followed cluster
 
 	mu       sync.Mutex
 	closed   bool
@@ -63,8 +64,8 @@ type Lag struct {
 	Heard time.Time
 }
 
-func newPartition(src *remote.Partition) *Partition {
-	return &Partition{src: src, waiters: map[uint64]waiter{}}
+func newPartition(src *remote.Partition, source [16]byte) *Partition {
+	return &Partition{src: src, source: source, waiters: map[uint64]waiter{}}
 }
 
 // waitingMax bounds extents that wait behind a gap.
@@ -189,12 +190,17 @@ func (p *Partition) known() uint64 {
 
 // Append implements kafka.Partition: a replica takes nothing.
 func (p *Partition) Append(r logio.AppendRequest) {
-	r.Done(logio.AppendResult{Err: logio.ErrReadOnly, BaseOffset: -1, AppendTime: -1, LogStart: -1})
+	r.Done(logio.AppendResult{Err: p.readOnly(), BaseOffset: -1, AppendTime: -1, LogStart: -1})
 }
 
 // Trim implements kafka.Partition.
 func (p *Partition) Trim(context.Context, record.Offset) (record.Offset, error) {
-	return -1, logio.ErrReadOnly
+	return -1, p.readOnly()
+}
+
+// readOnly names the cluster that takes what this one refuses.
+func (p *Partition) readOnly() error {
+	return fmt.Errorf("%w, %s", logio.ErrReadOnly, manifest.ClusterName(p.source))
 }
 
 // Offsets implements kafka.Partition.
