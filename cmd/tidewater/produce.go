@@ -3,12 +3,14 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -102,6 +104,9 @@ func produceLines(c *cobra.Command, k *kgo.Client, in io.Reader, template kgo.Re
 	}
 	if err := k.Flush(c.Context()); err != nil {
 		return acked, fmt.Errorf("wait for acks: %w", err)
+	}
+	if errors.Is(failed, kerr.PolicyViolation) {
+		return acked, fmt.Errorf("produce: %w (a read replica takes no records: produce to the cluster that it follows)", failed)
 	}
 	if failed != nil {
 		return acked, fmt.Errorf("produce: %w", failed)
