@@ -129,8 +129,8 @@ func TestClusterStartsWithoutItsBucket(t *testing.T) {
 		t.Errorf("a new topic took %s beside a deletion that waits for the bucket", took)
 	}
 	w.way.all(cut)
-	if _, err := n.read("cold", 0, 0); !kerr.IsRetriable(err) {
-		t.Errorf("cold read without the bucket: %v, want a retriable code", err)
+	if _, err := n.read("cold", 0, 0); !errors.Is(err, kerr.KafkaStorageError) {
+		t.Errorf("cold read without the bucket: %v, want a retriable code that says storage", err)
 	}
 	w.way.set(nil)
 	n.mustHold("cold", 0, 10)
@@ -174,8 +174,8 @@ func TestBucketTroubleWhileRunning(t *testing.T) {
 			n.fill("hot", 0, 5, 10)
 			n.mustHold("hot", 0, 10)
 			if k.dead {
-				if _, err := n.read("t", 0, 0); !kerr.IsRetriable(err) {
-					t.Errorf("cold read: %v, want a retriable code", err)
+				if _, err := n.read("t", 0, 0); !errors.Is(err, kerr.KafkaStorageError) {
+					t.Errorf("cold read: %v, want a retriable code that says storage", err)
 				}
 			} else {
 				n.mustHold("t", 0, 100)
