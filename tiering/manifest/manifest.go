@@ -90,14 +90,19 @@ type Manifest struct {
 // Start is the first offset that can be read: the log start, or the first
 // entry when the log begins later in the bucket; End if there is nothing.
 func (m *Manifest) Start() record.Offset {
-	first := m.End
+	return max(m.First(), min(m.LogStart, m.End))
+}
+
+// First is the first offset that an entry holds, be it below the log start; End
+// if there is none.
+func (m *Manifest) First() record.Offset {
 	switch {
 	case len(m.Pages) > 0:
-		first = m.Pages[0].Base
+		return m.Pages[0].Base
 	case len(m.Entries) > 0:
-		first = m.Entries[0].Base
+		return m.Entries[0].Base
 	}
-	return max(first, min(m.LogStart, m.End))
+	return m.End
 }
 
 // Clone copies m deeply enough that changes to the copy leave m alone.

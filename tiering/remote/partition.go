@@ -129,11 +129,16 @@ func (p *Partition) Epochs() []logio.EpochStart {
 // answer or lacks what it should have is logio.ErrStorage. Isolation and
 // CurrentEpoch are not looked at.
 func (p *Partition) Read(ctx context.Context, r logio.ReadRequest) (logio.ReadResult, error) {
+	return p.readFrom(ctx, (*manifest.Manifest).Start, r)
+}
+
+// readFrom is Read of a log that begins at first of its manifest.
+func (p *Partition) readFrom(ctx context.Context, first func(*manifest.Manifest) record.Offset, r logio.ReadRequest) (logio.ReadResult, error) {
 	m, err := p.known(ctx, r.Offset)
 	if err != nil {
 		return logio.ReadResult{}, err
 	}
-	res, err := p.read(ctx, m, r)
+	res, err := p.read(ctx, m, first(m), r)
 	if !errors.Is(err, objstore.ErrNotFound) {
 		return res, storageError(err)
 	}
@@ -144,14 +149,14 @@ func (p *Partition) Read(ctx context.Context, r logio.ReadRequest) (logio.ReadRe
 	if m, err = p.known(ctx, r.Offset); err != nil {
 		return logio.ReadResult{}, err
 	}
-	res, err = p.read(ctx, m, r)
+	res, err = p.read(ctx, m, first(m), r)
 	return res, storageError(err)
 }
 
-func (p *Partition) read(ctx context.Context, m *manifest.Manifest, r logio.ReadRequest) (logio.ReadResult, error) {
+func (p *Partition) read(ctx context.Context, m *manifest.Manifest, first record.Offset, r logio.ReadRequest) (logio.ReadResult, error) {
 	res := logio.ReadResult{Offsets: logio.Offsets{LogStart: m.Start(), Archived: m.End, LogEnd: m.End, HighWatermark: m.End, LastStable: m.StableTo, Epoch: m.Epoch}}
-	if r.Offset < m.Start() || r.Offset > m.End {
-		return res, fmt.Errorf("%w: offset %d, the bucket has %d to %d", logio.ErrOffsetOutOfRange, r.Offset, m.Start(), m.End)
+	if r.Offset < first || r.Offset > m.End {
+		return res, fmt.Errorf("%w: offset %d, the bucket has %d to %d", logio.ErrOffsetOutOfRange, r.Offset, first, m.End)
 	}
 	at, ahead := r.Offset, p.seen(r.Offset)
 	size := 0
@@ -290,10 +295,11 @@ func chunkKey(e *manifest.Entry, x *index, c int) string {
 }
 
 // Scan calls fn for every batch from the one that holds from up to those that
-// begin before to, whole batches, in order.
+// begin before to, whole batches, in order. Unlike a reader it is given what
+// lies below the log start, as far as objects still hold it.
 func (p *Partition) Scan(ctx context.Context, from, to record.Offset, fn func(record.Batch) error) error {
 	for at := from; at < to; {
-		res, err := p.Read(ctx, logio.ReadRequest{Offset: at, BytesMax: int(p.cfg.ChunkBytes), MinOne: true})
+		res, err := p.readFrom(ctx, (*manifest.Manifest).First, logio.ReadRequest{Offset: at, BytesMax: int(p.cfg.ChunkBytes), MinOne: true})
 		if err != nil {
 			return err
 		}

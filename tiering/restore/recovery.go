@@ -86,11 +86,14 @@ func (r *recovery) limit() record.Offset {
 	return noLimit
 }
 
-// resume is where the tail goes on when the log start passed the manifest's
-// end: the base of the first extent that holds it.
+// resume is where the tail goes on: the manifest's end, or, when the log start
+// passed that and a gap lies between, the base of the first extent that holds it.
 func (r *recovery) resume(m *manifest.Manifest, extents []extent) record.Offset {
 	if m.LogStart <= m.End {
 		return m.End
+	}
+	if _, end := run(extents, m.End, noLimit); end > m.LogStart {
+		return m.End // what lies below the log start still tells of its producers
 	}
 	for _, x := range extents {
 		if x.Length > 0 && x.Base <= m.LogStart && x.Next > m.LogStart {
@@ -190,10 +193,18 @@ func extendEpochs(h []logio.EpochStart, b record.Batch) []logio.EpochStart {
 	return h
 }
 
-// snapshot finds the producer state nearest before the end.
+// snapshot finds the producer state nearest before the end. Where offsets are
+// missing between entries, deleted before they were uploaded, what producers
+// wrote there is not known, and no state from before it counts.
 func (r *recovery) snapshot(ctx context.Context, p *Partition, m *manifest.Manifest) error {
+	next := m.End
 	for i := len(m.Entries) - 1; i >= 0; i-- {
 		e := &m.Entries[i]
+		if e.Next() != next {
+			p.SnapshotAt = next
+			return nil
+		}
+		next = e.Base
 		if e.Index == "" {
 			continue
 		}
@@ -210,6 +221,6 @@ func (r *recovery) snapshot(ctx context.Context, p *Partition, m *manifest.Manif
 			return nil
 		}
 	}
-	p.SnapshotAt = m.Start()
+	p.SnapshotAt = m.First()
 	return nil
 }

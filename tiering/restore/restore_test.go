@@ -109,6 +109,46 @@ func TestRestoreEqualsTheSource(t *testing.T) {
 	}
 }
 
+// Records were deleted past what the manifest covers, and only a tail object
+// says so: the restored log starts there, and its producers are replayed from
+// the last snapshot on, over what nobody reads any more. Deleted to its end, the
+// log is empty, goes on at its end, and starts without producer state.
+func TestRestoreBehindDeletedRecords(t *testing.T) {
+	for _, start := range []record.Offset{555, 570, 585, 600} {
+		c := grown(t)
+		c.Logs[0].Trim(start)
+		must(t, c.Tails.RunOnce(t.Context()))
+		p := run(t, c, "first").Partitions[0]
+		if p.LogStart != start || p.End != 600 {
+			t.Fatalf("restored [%d, %d)", p.LogStart, p.End)
+		}
+		want := record.Offset(540)
+		if start == 600 {
+			want = 600
+		}
+		if p.SnapshotAt != want || (p.Snapshot != nil) != (start < 600) {
+			t.Fatalf("log start %d: producer state of %d: %q", start, p.SnapshotAt, p.Snapshot)
+		}
+		cache, err := remote.OpenCache(remote.CacheConfig{})
+		must(t, err)
+		log := remote.New(remote.Config{Store: c.Mem, Dir: p.Dir, Cache: cache})
+		at := p.SnapshotAt
+		must(t, log.Scan(t.Context(), p.SnapshotAt, p.End, func(b record.Batch) error {
+			if b.BaseOffset() != at {
+				t.Fatalf("batch at %d, want %d", b.BaseOffset(), at)
+			}
+			at = b.NextOffset()
+			return nil
+		}))
+		if at != p.End {
+			t.Fatalf("producers are replayed to %d of %d", at, p.End)
+		}
+		if _, err := log.Read(t.Context(), logio.ReadRequest{Offset: start - 1, BytesMax: 1, MinOne: true}); !errors.Is(err, logio.ErrOffsetOutOfRange) {
+			t.Fatalf("read below the log start: %v", err)
+		}
+	}
+}
+
 // No segment is copied: the restore writes little and reads little besides
 // tails.
 func TestRestoreIsLazy(t *testing.T) {
