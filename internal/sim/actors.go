@@ -51,10 +51,12 @@ func (l *life) every(name string, pause time.Duration, turn func() error) {
 		if name == l.w.shape.CrashIn && !l.w.closing && l.w.rng.IntN(crashInShare) == 0 {
 			l.arm(1 + l.w.rng.IntN(20))
 		}
-		err := turn()
+		err, before := turn(), l.tier.errs[name]
 		l.tier.errs[name] = err
 		if err != nil {
-			l.w.say("boot %d.%d %s: %v", l.node.layout.Incarnation, l.boot, name, err)
+			if errText(err) != errText(before) {
+				l.w.say("boot %d.%d %s: %v", l.node.layout.Incarnation, l.boot, name, err)
+			}
 			l.judge(name, err)
 		}
 		l.stepSoon()

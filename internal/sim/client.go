@@ -19,6 +19,7 @@ type producer struct {
 	idempotent bool
 	pid        int64
 	seq        int32
+	begun      bool // a batch of pid was acknowledged
 	acks       logio.Acks
 	node       *node // where it goes; nil is wherever the cluster is
 	queue      []*sent
@@ -59,7 +60,7 @@ func (w *world) newProducer(part int, idempotent bool) *producer {
 
 // renew takes a new producer id.
 func (p *producer) renew() {
-	p.pid, p.seq = p.w.nextPID, 0
+	p.pid, p.seq, p.begun = p.w.nextPID, 0, false
 	p.w.nextPID++
 	p.queue = nil
 }
@@ -100,11 +101,21 @@ func (p *producer) turn() {
 				p.send(s)
 			}
 		}
-	case !again && len(p.queue) < inFlightMax && !p.w.closing:
+	case !again && len(p.queue) < p.window() && !p.w.closing:
 		s := &sent{batch: p.make(), base: -1}
 		p.queue = append(p.queue, s)
 		p.send(s)
 	}
+}
+
+// window is how many batches may be in flight. A producer that the log does not
+// know may begin with any sequence, so clients send one batch alone until it
+// was taken: else a second one could be taken when the first was refused.
+func (p *producer) window() int {
+	if p.idempotent && !p.begun {
+		return 1
+	}
+	return inFlightMax
 }
 
 // make makes a batch that exists once in the world.
@@ -197,6 +208,7 @@ func retriable(err error) bool {
 func (p *producer) acknowledged(s *sent, t *try, base record.Offset) {
 	w := p.w
 	s.answered = true
+	p.begun = p.begun || s.batch.ProducerID() == p.pid
 	if p.acks != logio.AcksAll {
 		return // nothing was promised
 	}

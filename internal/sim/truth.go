@@ -211,6 +211,6 @@ func (t *truth) cut(w *world, logStart, end record.Offset) {
 		}
 		delete(t.facts, base)
 	}
-	t.hw, t.lso, t.logStart = min(t.hw, end), min(t.lso, end), logStart
+	t.hw, t.lso, t.logStart = end, end, logStart // what was restored is committed
 	t.archived, t.confirmed, t.frozen = end, end, end
 }

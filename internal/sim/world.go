@@ -138,6 +138,10 @@ const (
 	bucketURI = "s3://lake"
 )
 
+// startMs is when a world begins: before the machine's clock, which iceberg-go
+// writes into table metadata, and which must not lie behind a snapshot's time.
+const startMs = 1_600_000_000_000
+
 // Run plays one history to its end and checks it.
 func Run(ctx context.Context, cfg Config) *Report {
 	w := newWorld(cfg)
@@ -157,7 +161,7 @@ func Run(ctx context.Context, cfg Config) *Report {
 func newWorld(cfg Config) *world {
 	w := &world{
 		cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 0x7469646577617465)), trace: newTrace(cfg.Line),
-		start: time.UnixMilli(1_800_000_000_000).UTC(), log: slog.New(slog.DiscardHandler), nextPID: 1000, alien: map[uint64]bool{},
+		start: time.UnixMilli(startMs).UTC(), log: slog.New(slog.DiscardHandler), nextPID: 1000, alien: map[uint64]bool{},
 	}
 	w.now = w.start
 	w.shape = draw(w.rng)
