@@ -120,8 +120,8 @@ func (c *Config) Validate() error {
 	if c.TailEvery < 100*time.Millisecond {
 		fault("tail-every", "%s: want at least 100ms (each is a PUT that the store bills)", c.TailEvery)
 	}
-	if c.DeleteGrace < 0 {
-		fault("delete-grace", "%s: want 0 or more", c.DeleteGrace)
+	if c.DeleteGrace <= 0 {
+		fault("delete-grace", "%s: want more than 0; readers of an object need it", c.DeleteGrace)
 	}
 	return errors.Join(faults...)
 }

@@ -251,7 +251,8 @@ func (b *Broker) finishRestore(ctx context.Context) error {
 }
 
 // forgetRestore removes the plan once every partition in it has begun: its
-// group leads, so its start is in the journal.
+// group leads, so its start is in the journal. Before that, groups forget
+// their offsets in topics that were not in the bucket and begin anew.
 func (b *Broker) forgetRestore() error {
 	if b.restored == nil {
 		return nil
@@ -262,11 +263,38 @@ func (b *Broker) forgetRestore() error {
 			return nil
 		}
 	}
+	if b.groups.Loading() {
+		time.AfterFunc(restoreAgain, b.wakeController)
+		return nil
+	}
+	lost, err := b.restored.lostTopics()
+	if err != nil {
+		return err
+	}
+	b.groups.DeleteTopics(lost)
 	if err := os.Remove(filepath.Join(b.cfg.DataDir, restoreFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove %s: %w", restoreFile, err)
 	}
 	b.restored = nil
 	return nil
+}
+
+// restoreAgain is the pause between looks whether the groups are loaded.
+const restoreAgain = 100 * time.Millisecond
+
+// lostTopics are the topics of the old life whose records the bucket did not hold.
+func (p *restorePlan) lostTopics() ([]string, error) {
+	v, err := cluster.DecodeView(p.Metadata)
+	if err != nil {
+		return nil, fmt.Errorf("read restored metadata: %w", err)
+	}
+	var lost []string
+	for _, t := range v.Topics() {
+		if p.byID[record.PartitionID{Topic: t.ID}] == nil {
+			lost = append(lost, t.Name)
+		}
+	}
+	return lost, nil
 }
 
 // Clusters lists the ids of the clusters that a bucket holds.

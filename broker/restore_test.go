@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -69,6 +70,7 @@ func TestRestoreContinuesAndFencesTheOldCluster(t *testing.T) {
 		t.Fatal(code(first.ErrorCode))
 	}
 	until(t, "a group commits", func() error { return old.commitOffset("g", "t", 7) })
+	until(t, "a group commits", func() error { return old.commitOffset("g", "plain", 2) })
 	until(t, "the table is there", func() error { return old.agrees("t", 31) })
 	old.untilInBucket()
 
@@ -98,6 +100,13 @@ func TestRestoreContinuesAndFencesTheOldCluster(t *testing.T) {
 	n.mustHold("t", 1, 10)
 	n.sameAgain("t", first.BaseOffset, producer)
 	until(t, "the group's offset is back", func() error { return n.committed("g", "t", 7) })
+	// A topic that was not in the bucket begins anew, so must its groups.
+	until(t, "the offset in an empty topic is gone", func() error {
+		if n.committed("g", "plain", 2) == nil {
+			return errors.New("group g would skip the first 2 records of topic plain")
+		}
+		return nil
+	})
 	n.fill("t", 1, 10, 20)
 	n.mustHold("t", 1, 20)
 	until(t, "the table goes on", func() error { return n.agrees("t", 41) })
