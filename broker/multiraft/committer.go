@@ -28,6 +28,23 @@ func (c *committer) add(b *Batch) { c.waiting = append(c.waiting, b) }
 // stalled reports whether batches wait for room.
 func (c *committer) stalled() bool { return len(c.waiting) > 0 }
 
+// preparer is a journal that has work of its own to do while nothing waits.
+type preparer interface {
+	// Prepare does one bounded step and says whether there is more.
+	Prepare() (more bool, err error)
+}
+
+// prepare lets the journal do one step of its own work; false when there is no
+// more, or no room for it. A journal that died says so at the next commit.
+func (c *committer) prepare() bool {
+	p, ok := c.journal.(preparer)
+	if !ok || c.dead != nil {
+		return false
+	}
+	more, err := p.Prepare()
+	return more && err == nil
+}
+
 // commit appends what it can and flushes. It gives the batches that are now
 // durable, in order. An error is final and is about all batches: those given
 // and those to come.

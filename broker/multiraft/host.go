@@ -245,7 +245,7 @@ func (h *Host) runJournal() {
 				continue
 			}
 		} else {
-			b, ok = <-h.batches
+			b, ok = h.nextBatch()
 		}
 		if !ok {
 			return
@@ -257,6 +257,22 @@ func (h *Host) runJournal() {
 			for _, l := range h.loops {
 				l.inbox.signal()
 			}
+		}
+	}
+}
+
+// nextBatch waits for work. While none waits the journal does its own, in
+// bounded steps: new files are made ready here and not on the way of an ack.
+func (h *Host) nextBatch() (*Batch, bool) {
+	for {
+		select {
+		case b, ok := <-h.batches:
+			return b, ok
+		default:
+		}
+		if !h.commit.prepare() {
+			b, ok := <-h.batches
+			return b, ok
 		}
 	}
 }
