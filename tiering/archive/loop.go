@@ -64,7 +64,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		default:
-			wait = min(max(wait, 100*time.Millisecond)*2, WaitMax)
+			wait = min(max(wait, 100*time.Millisecond)*2, longest(err, l.Every))
 			l.Log.Warn("tiering step did not succeed and will be tried again", "loop", l.Name, "wait", wait, "error", err)
 			if errors.Is(err, manifest.ErrFenced) && l.Fenced != nil {
 				l.Fenced(err)
@@ -72,6 +72,15 @@ func (l *Loop) Run(ctx context.Context) error {
 		}
 		timer.Reset(wait)
 	}
+}
+
+// longest is how long a loop may pause after an error. The bucket's trouble is
+// everybody's; a partition's own (rot, say) must not keep the others waiting.
+func longest(err error, every time.Duration) time.Duration {
+	if errors.Is(err, objstore.ErrUnavailable) || errors.Is(err, manifest.ErrFenced) {
+		return WaitMax
+	}
+	return max(2*every, 2*time.Second)
 }
 
 // RootWatch re-reads the cluster's root, so that a broker of an incarnation

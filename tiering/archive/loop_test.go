@@ -52,3 +52,25 @@ func TestLoopPacesItsStep(t *testing.T) {
 		}
 	})
 }
+
+// A step that fails for one partition's sake goes on at nearly its pace: the
+// others must not wait for the bucket's long pauses.
+func TestLoopDoesNotWaitLongForOnePartition(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var steps atomic.Int32
+		l := archive.NewLoop("test", time.Second, slog.New(slog.DiscardHandler), func(context.Context) error {
+			steps.Add(1)
+			return errors.New("one partition's segment is rotten")
+		})
+		done := make(chan error, 1)
+		go func() { done <- l.Run(ctx) }()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if steps.Load() < 30 {
+			t.Errorf("%d steps in a minute, want one every two seconds", steps.Load())
+		}
+		cancel()
+		<-done
+	})
+}
