@@ -305,7 +305,7 @@ func (b *Broker) openServers(ctx context.Context) error {
 			unregistered = b.register(ctx, at.String())
 			return unregistered
 		},
-		View: func() kafka.View { return b.controller.View() }, Cluster: topicAdmin{b.controller, b.groups},
+		View: func() kafka.View { return b.controller.View() }, Cluster: topicAdmin{b.controller, b.groups, b.cfg.Replica},
 		Groups: b.groups, Partitions: b, MemoryBytesMax: b.cfg.Memory / 4,
 		ControllerID:     func() int32 { return b.controller.Leadership().Leader },
 		AutoCreateTopics: func() bool { return b.cfg.AutoCreateTopics },

@@ -260,11 +260,16 @@ func (b *Broker) offsetsTopic() cluster.TopicSpec {
 type topicAdmin struct {
 	*cluster.Controller
 	groups *group.Coordinator
+	// replica: topics are the source's; only internal ones are made here.
+	replica bool
 }
 
 // DeleteTopic deletes a topic and has groups forget it. If the process ends in
 // between, the loop that follows deletions makes up for it.
 func (a topicAdmin) DeleteTopic(ctx context.Context, id record.TopicID) error {
+	if a.replica {
+		return errReplicaTopics
+	}
 	t := a.View().Topic(id)
 	err := a.Controller.DeleteTopic(ctx, id)
 	if err == nil && t != nil {
@@ -275,6 +280,9 @@ func (a topicAdmin) DeleteTopic(ctx context.Context, id record.TopicID) error {
 
 // CreateTopic creates a topic and waits, for a bounded time, for its leaders.
 func (a topicAdmin) CreateTopic(ctx context.Context, s cluster.TopicSpec, validateOnly bool) (*cluster.Topic, error) {
+	if a.replica && !cluster.InternalTopic(s.Name) {
+		return nil, errReplicaTopics
+	}
 	t, err := a.Controller.CreateTopic(ctx, s, validateOnly)
 	if err == nil && !validateOnly {
 		wait, stop := context.WithTimeout(ctx, leaderTimeout)
@@ -283,6 +291,10 @@ func (a topicAdmin) CreateTopic(ctx context.Context, s cluster.TopicSpec, valida
 	}
 	return t, err
 }
+
+// errReplicaTopics: a read replica has the topics of its source, no more and
+// no fewer.
+var errReplicaTopics = fmt.Errorf("%w: this is a read replica: create and delete topics on the source cluster", cluster.ErrPolicy)
 
 // groupTopics tells the coordinator which topics exist.
 type groupTopics struct{ c *cluster.Controller }

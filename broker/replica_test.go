@@ -32,6 +32,20 @@ func TestReadReplicaFollows(t *testing.T) {
 	if p.ErrorMessage == nil || !strings.Contains(*p.ErrorMessage, source.ClusterID()) {
 		t.Errorf("the refusal does not name the source %s: %v", source.ClusterID(), p.ErrorMessage)
 	}
+	created, err := n.admin.CreateTopic(t.Context(), 1, 1, nil, "mine")
+	if err == nil {
+		err = created.Err
+	}
+	if !errors.Is(err, kerr.PolicyViolation) {
+		t.Errorf("create a topic on a replica: %v", err)
+	}
+	deleted, err := n.admin.DeleteTopic(t.Context(), "t")
+	if err == nil {
+		err = deleted.Err
+	}
+	if !errors.Is(err, kerr.PolicyViolation) {
+		t.Errorf("delete a topic on a replica: %v", err)
+	}
 	source.fill("t", 0, 10, 20)
 	until(t, "new records come", func() error { return n.holds("t", 0, 20) })
 	consumed(t, n, 20)
