@@ -120,6 +120,29 @@ func TestSealedSegmentsAreArchivedByteForByte(t *testing.T) {
 	}
 }
 
+// Records deleted before they were uploaded, up to a batch's base, into a batch,
+// or past the sealed segment, do not stop the archive: it goes on at the batch
+// that holds the log start.
+func TestDeletedRecordsAreNotWaitedFor(t *testing.T) {
+	for start, base := range map[record.Offset]record.Offset{30: 30, 31: 30, 59: 57, 60: 60, 75: 75} {
+		w := newWorld(t)
+		w.fill(w.log, 20)
+		w.log.Roll()
+		w.log.Trim(start)
+		a := w.partition(w.log)
+		w.run(a)
+		w.fill(w.log, 20)
+		w.log.Roll()
+		w.run(a)
+		r := manifest.NewReader(w.mem, w.dir)
+		w.must(r.Load(t.Context()))
+		m := r.Current()
+		if m.Entries[0].Base != base || m.LogStart != start || m.End != 120 {
+			t.Errorf("log start %d: the bucket has %d to %d and starts at %d, want it from %d", start, m.Entries[0].Base, m.End, m.LogStart, base)
+		}
+	}
+}
+
 // A flipped bit in a local segment is refused with the place; what lies before
 // it in sealed segments stays archived and nothing is announced (attack 15).
 func TestRotIsRefused(t *testing.T) {

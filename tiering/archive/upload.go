@@ -33,11 +33,13 @@ func checkStored(ctx context.Context, store objstore.Store, e *manifest.Entry) e
 	return nil
 }
 
-// upload stores what is sealed above next.End and appends it to next.
+// upload stores what is sealed above next.End and appends it to next. Records
+// deleted before they were uploaded are left out, by whole batches.
 func (p *Partition) upload(ctx context.Context, marks Marks, next *manifest.Manifest, res *Result) ([]upload, error) {
 	var stored []upload
 	for _, s := range p.cfg.Source.Sealed(next.End) {
-		from := max(s.Base, next.End)
+		least := max(s.Base, next.End)
+		from := max(least, marks.LogStart)
 		if s.Next > marks.HighWatermark {
 			break // sealed after the marks were taken
 		}
@@ -46,11 +48,11 @@ func (p *Partition) upload(ctx context.Context, marks Marks, next *manifest.Mani
 				res.More = true
 				return stored, nil
 			}
-			u, err := p.store(ctx, from, s.Next)
+			u, err := p.store(ctx, least, from, s.Next)
 			if err != nil {
 				return nil, err
 			}
-			if from > next.End && marks.LogStart > next.LogStart {
+			if u.entry.Base > next.End && marks.LogStart > next.LogStart {
 				next.LogStart = marks.LogStart // what explains the gap
 			}
 			if err := next.Append(u.entry); err != nil {
@@ -60,14 +62,16 @@ func (p *Partition) upload(ctx context.Context, marks Marks, next *manifest.Mani
 			res.Segments++
 			res.Bytes += u.entry.Length
 			from = u.entry.Next()
+			least = from
 		}
 	}
 	return stored, nil
 }
 
 // store reads [from, limit), or as much of it as one object may hold, checks it
-// and puts object and index into the bucket.
-func (p *Partition) store(ctx context.Context, from, limit record.Offset) (upload, error) {
+// and puts object and index into the bucket. Above least, from may lie inside a
+// batch: the log start does.
+func (p *Partition) store(ctx context.Context, least, from, limit record.Offset) (upload, error) {
 	b := manifest.SegmentBuilder{Base: from, Limit: limit}
 	for b.Next() < limit && b.Len() < p.cfg.ObjectBytesMax {
 		want := int(min(readBytes, p.cfg.ObjectBytesMax-b.Len()))
@@ -79,14 +83,17 @@ func (p *Partition) store(ctx context.Context, from, limit record.Offset) (uploa
 			return upload{}, fmt.Errorf("read segment at offset %d: nothing there, segment ends at %d: %w", b.Next(), limit, record.ErrCorrupt)
 		}
 		for _, batch := range batches {
+			if base := record.Batch(batch).BaseOffset(); b.Len() == 0 && base >= least && base < from {
+				b.Base = base
+			}
 			if err := b.Add(batch); err != nil {
 				return upload{}, fmt.Errorf("archive %s-%d: %w", p.cfg.Dir.Topic, p.cfg.Dir.ID.Partition, err)
 			}
 		}
 	}
-	h, err := p.cfg.Source.History(ctx, from, b.Next())
+	h, err := p.cfg.Source.History(ctx, b.Base, b.Next())
 	if err != nil {
-		return upload{}, fmt.Errorf("read state at offsets %d and %d: %w", from, b.Next(), err)
+		return upload{}, fmt.Errorf("read state at offsets %d and %d: %w", b.Base, b.Next(), err)
 	}
 	return p.put(ctx, &b, h)
 }

@@ -167,8 +167,8 @@ func (l *Log) Sealed(from record.Offset) []archive.Segment {
 func (l *Log) Batches(_ context.Context, from, limit record.Offset, bytesMax int) ([][]byte, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if from < l.local {
-		return nil, fmt.Errorf("%w: %d, local log starts at %d", logio.ErrOffsetOutOfRange, from, l.local)
+	if first := max(l.local, l.logStart); from < first {
+		return nil, fmt.Errorf("%w: %d, local log starts at %d", logio.ErrOffsetOutOfRange, from, first)
 	}
 	var out [][]byte
 	size := 0
