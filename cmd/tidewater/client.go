@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -43,4 +44,16 @@ func unreachable(brokers string, err error) error {
 		return fmt.Errorf("no broker answers at %s: start one with 'tidewater dev', or name yours with --brokers: %w", brokers, err)
 	}
 	return fmt.Errorf("ask brokers at %s: %w", brokers, err)
+}
+
+// onCluster makes a command of work with an open admin client.
+func onCluster(do func(c *cobra.Command, adm *kadm.Client, args []string) error) func(*cobra.Command, []string) error {
+	return func(c *cobra.Command, args []string) error {
+		k, err := client(c)
+		if err != nil {
+			return err
+		}
+		defer k.Close()
+		return do(c, kadm.NewClient(k), args)
+	}
 }

@@ -25,13 +25,8 @@ func groupList() *cobra.Command {
 		Use:   "list",
 		Short: "List consumer groups with their state",
 		Args:  cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			k, err := client(c)
-			if err != nil {
-				return err
-			}
-			defer k.Close()
-			groups, err := kadm.NewClient(k).ListGroups(c.Context())
+		RunE: onCluster(func(c *cobra.Command, adm *kadm.Client, _ []string) error {
+			groups, err := adm.ListGroups(c.Context())
 			if err != nil {
 				return fmt.Errorf("list groups: %w", err)
 			}
@@ -45,7 +40,7 @@ func groupList() *cobra.Command {
 				}
 			}
 			return r.flush()
-		},
+		}),
 	}
 }
 
@@ -55,13 +50,8 @@ func groupDescribe() *cobra.Command {
 		ValidArgsFunction: completeGroups,
 		Short:             "Show a group's committed offsets, lag and members",
 		Args:              cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			k, err := client(c)
-			if err != nil {
-				return err
-			}
-			defer k.Close()
-			lags, err := kadm.NewClient(k).Lag(c.Context(), args[0])
+		RunE: onCluster(func(c *cobra.Command, adm *kadm.Client, args []string) error {
+			lags, err := adm.Lag(c.Context(), args[0])
 			if err != nil {
 				return fmt.Errorf("describe group %s: %w", args[0], err)
 			}
@@ -83,7 +73,7 @@ func groupDescribe() *cobra.Command {
 				}
 			}
 			return r.flush()
-		},
+		}),
 	}
 }
 
@@ -97,13 +87,7 @@ func groupSeek() *cobra.Command {
   tidewater group seek billing orders --to 2026-01-31T06:00:00Z
   tidewater group seek billing orders --to 1200`,
 		Args: cobra.ExactArgs(2),
-		RunE: func(c *cobra.Command, args []string) error {
-			k, err := client(c)
-			if err != nil {
-				return err
-			}
-			defer k.Close()
-			adm := kadm.NewClient(k)
+		RunE: onCluster(func(c *cobra.Command, adm *kadm.Client, args []string) error {
 			offsets, err := seekTarget(c, adm, args[1], to)
 			if err != nil {
 				return err
@@ -121,7 +105,7 @@ func groupSeek() *cobra.Command {
 				}
 			}
 			return r.flush()
-		},
+		}),
 	}
 	c.Flags().StringVar(&to, "to", "", "earliest, latest, an offset (the nearest that a partition has), or a time (RFC 3339)")
 	_ = c.MarkFlagRequired("to")
@@ -183,13 +167,8 @@ func groupDelete() *cobra.Command {
 		ValidArgsFunction: completeGroups,
 		Short:             "Delete groups and their committed offsets; they must have no members",
 		Args:              cobra.MinimumNArgs(1),
-		RunE: func(c *cobra.Command, names []string) error {
-			k, err := client(c)
-			if err != nil {
-				return err
-			}
-			defer k.Close()
-			answers, err := kadm.NewClient(k).DeleteGroups(c.Context(), names...)
+		RunE: onCluster(func(c *cobra.Command, adm *kadm.Client, names []string) error {
+			answers, err := adm.DeleteGroups(c.Context(), names...)
 			if err != nil {
 				return fmt.Errorf("delete groups: %w", err)
 			}
@@ -199,6 +178,6 @@ func groupDelete() *cobra.Command {
 				}
 			}
 			return nil
-		},
+		}),
 	}
 }

@@ -96,6 +96,21 @@ func tableFiles(t *catalog.Table) (tablefs.FS, error) {
 	return tablefs.FS{Store: store, Root: "s3://" + u.Host}, nil
 }
 
+// onTable makes a command of work on the table that its first argument names.
+func onTable(do func(c *cobra.Command, rows *scan.Table, loaded *catalog.Table, args []string) error) func(*cobra.Command, []string) error {
+	return func(c *cobra.Command, args []string) error {
+		client, err := openCatalog(c)
+		if err != nil {
+			return err
+		}
+		rows, loaded, err := openTable(c.Context(), client, args[0])
+		if err != nil {
+			return err
+		}
+		return do(c, rows, loaded, args)
+	}
+}
+
 func tableList() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list [NAMESPACE]",
@@ -136,15 +151,7 @@ func tableDescribe() *cobra.Command {
 		Use:   "describe TABLE",
 		Short: "Show a table's columns and where it lies",
 		Args:  cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			client, err := openCatalog(c)
-			if err != nil {
-				return err
-			}
-			_, t, err := openTable(c.Context(), client, args[0])
-			if err != nil {
-				return err
-			}
+		RunE: onTable(func(c *cobra.Command, _ *scan.Table, t *catalog.Table, args []string) error {
 			r, err := newRows(c, "Column", "Type", "Required")
 			if err != nil {
 				return err
@@ -170,7 +177,7 @@ func tableDescribe() *cobra.Command {
 				}
 			}
 			return r.flush()
-		},
+		}),
 	}
 }
 
@@ -182,15 +189,7 @@ func tableQuery() *cobra.Command {
 		Example: `  tidewater table query topics.flights
   tidewater table query topics.flights --group-by carrier`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			client, err := openCatalog(c)
-			if err != nil {
-				return err
-			}
-			t, loaded, err := openTable(c.Context(), client, args[0])
-			if err != nil {
-				return err
-			}
+		RunE: onTable(func(c *cobra.Command, t *scan.Table, loaded *catalog.Table, args []string) error {
 			if groupBy == "" {
 				return printCount(c, t)
 			}
@@ -211,7 +210,7 @@ func tableQuery() *cobra.Command {
 				}
 			}
 			return r.flush()
-		},
+		}),
 	}
 	c.Flags().StringVar(&groupBy, "group-by", "", "column to count by")
 	return c
@@ -237,15 +236,7 @@ func tableOffsets() *cobra.Command {
 		Use:   "offsets TABLE",
 		Short: "Show how many rows a table has of each Kafka partition, and the highest offset",
 		Args:  cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			client, err := openCatalog(c)
-			if err != nil {
-				return err
-			}
-			t, _, err := openTable(c.Context(), client, args[0])
-			if err != nil {
-				return err
-			}
+		RunE: onTable(func(c *cobra.Command, t *scan.Table, _ *catalog.Table, args []string) error {
 			counts, err := t.CountBy(c.Context(), "kafka_partition", nil)
 			if err != nil {
 				return fmt.Errorf("count %s by partition: %w", args[0], err)
@@ -271,7 +262,7 @@ func tableOffsets() *cobra.Command {
 				}
 			}
 			return r.flush()
-		},
+		}),
 	}
 }
 
@@ -283,21 +274,13 @@ func tableRows() *cobra.Command {
 		Short:   "Print rows of a table; binary columns as base64",
 		Example: "  tidewater table rows topics.flights --columns kafka_offset,carrier,flight --limit 5",
 		Args:    cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			client, err := openCatalog(c)
-			if err != nil {
-				return err
-			}
-			t, loaded, err := openTable(c.Context(), client, args[0])
-			if err != nil {
-				return err
-			}
+		RunE: onTable(func(c *cobra.Command, t *scan.Table, loaded *catalog.Table, args []string) error {
 			fields, err := columnsOf(loaded, columns)
 			if err != nil {
 				return err
 			}
 			return printRows(c, t, fields, columns, limit)
-		},
+		}),
 	}
 	c.Flags().IntVarP(&limit, "limit", "n", 10, "most rows to print; 0 is all")
 	c.Flags().StringSliceVar(&columns, "columns", nil, "columns to print; all if none is named")

@@ -102,13 +102,7 @@ func topicList() *cobra.Command {
 		Use:   "list",
 		Short: "List topics with their partitions and replicas",
 		Args:  cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			k, err := client(c)
-			if err != nil {
-				return err
-			}
-			defer k.Close()
-			adm := kadm.NewClient(k)
+		RunE: onCluster(func(c *cobra.Command, adm *kadm.Client, _ []string) error {
 			list := adm.ListTopics
 			if internal {
 				list = adm.ListTopicsWithInternal
@@ -127,7 +121,7 @@ func topicList() *cobra.Command {
 				}
 			}
 			return r.flush()
-		},
+		}),
 	}
 	c.Flags().BoolVar(&internal, "internal", false, "also the cluster's own topics")
 	return c
@@ -139,18 +133,12 @@ func topicDescribe() *cobra.Command {
 		ValidArgsFunction: completeTopics,
 		Short:             "Show a topic's partitions with their offsets, and the properties set on it",
 		Args:              cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			k, err := client(c)
-			if err != nil {
-				return err
-			}
-			defer k.Close()
-			adm := kadm.NewClient(k)
+		RunE: onCluster(func(c *cobra.Command, adm *kadm.Client, args []string) error {
 			if err := describePartitions(c, adm, args[0]); err != nil {
 				return err
 			}
 			return describeProperties(c, adm, args[0])
-		},
+		}),
 	}
 }
 
@@ -289,15 +277,10 @@ func topicTrim() *cobra.Command {
 		ValidArgsFunction: completeTopics,
 		Short:             "Delete a partition's records below an offset, for good, from hot tier and bucket",
 		Args:              cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			k, err := client(c)
-			if err != nil {
-				return err
-			}
-			defer k.Close()
+		RunE: onCluster(func(c *cobra.Command, adm *kadm.Client, args []string) error {
 			var offsets kadm.Offsets
 			offsets.Add(kadm.Offset{Topic: args[0], Partition: partition, At: before})
-			answers, err := kadm.NewClient(k).DeleteRecords(c.Context(), offsets)
+			answers, err := adm.DeleteRecords(c.Context(), offsets)
 			var shards *kadm.ShardErrors
 			if errors.As(err, &shards) && len(shards.Errs) > 0 {
 				err = shards.Errs[0].Err
@@ -314,7 +297,7 @@ func topicTrim() *cobra.Command {
 			}
 			fmt.Fprintf(c.OutOrStdout(), "log start is %d\n", a.LowWatermark)
 			return nil
-		},
+		}),
 	}
 	c.Flags().Int32Var(&partition, "partition", 0, "partition to trim")
 	c.Flags().Int64Var(&before, "before", 0, "first offset to keep; -1 is the high watermark")
@@ -328,13 +311,8 @@ func topicDelete() *cobra.Command {
 		ValidArgsFunction: completeTopics,
 		Short:             "Delete topics: files now, objects after a grace period, the table only with tidewater.iceberg.delete=true",
 		Args:              cobra.MinimumNArgs(1),
-		RunE: func(c *cobra.Command, names []string) error {
-			k, err := client(c)
-			if err != nil {
-				return err
-			}
-			defer k.Close()
-			answers, err := kadm.NewClient(k).DeleteTopics(c.Context(), names...)
+		RunE: onCluster(func(c *cobra.Command, adm *kadm.Client, names []string) error {
+			answers, err := adm.DeleteTopics(c.Context(), names...)
 			if err != nil {
 				return fmt.Errorf("delete topics: %w", err)
 			}
@@ -344,7 +322,7 @@ func topicDelete() *cobra.Command {
 				}
 			}
 			return nil
-		},
+		}),
 	}
 }
 
