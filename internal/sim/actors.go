@@ -41,14 +41,11 @@ func (l *life) openActors() {
 	l.every("root", time.Second, func() error { return watch.RunOnce(ctx) })
 }
 
-// crashInShare: of so many turns of the actor that dies more often, one arms.
-const crashInShare = 8
-
 // every runs an actor again and again while the process lives.
 func (l *life) every(name string, pause time.Duration, turn func() error) {
 	var run func()
 	run = func() {
-		if name == l.w.shape.CrashIn && !l.w.closing && l.w.rng.IntN(crashInShare) == 0 {
+		if name == l.w.shape.CrashIn && !l.w.closing && l.w.rng.IntN(l.w.shape.CrashShare) == 0 {
 			l.arm(1 + l.w.rng.IntN(20))
 		}
 		err, before := turn(), l.tier.errs[name]

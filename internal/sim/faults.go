@@ -1,11 +1,13 @@
 package sim
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"time"
 
 	"tidewater/internal/disk"
+	"tidewater/internal/record"
 )
 
 // newFaults lets happen what the shape says goes wrong.
@@ -19,6 +21,7 @@ func (w *world) newFaults() {
 	w.again(s.OutageEvery, w.beginOutage)
 	w.again(s.FullEvery, w.fillDisk)
 	w.again(s.SyncEvery, w.failSync)
+	w.again(s.DeleteEvery, w.deleteRecords)
 	w.again(s.RestoreEvery, func() { w.lose(w.rng.IntN(10) < s.ZombieShare) })
 }
 
@@ -31,6 +34,30 @@ func (w *world) again(d time.Duration, do func()) {
 		if !w.closing {
 			do()
 			w.again(d, do)
+		}
+	})
+}
+
+// deleteRecords lets a client move a log start up to somewhere.
+func (w *world) deleteRecords() {
+	l := w.active.life
+	if l == nil || len(l.parts) == 0 {
+		return
+	}
+	w.guard(l, func() {
+		p := l.parts[w.rng.IntN(len(l.parts))]
+		o, err := p.Offsets()
+		if err != nil {
+			return
+		}
+		before := o.LogStart + record.Offset(w.rng.Int64N(int64(o.HighWatermark-o.LogStart)+1))
+		start, err := p.Trim(context.Background(), before)
+		w.say("delete records of %d before %d: %v", p.truth.id.Partition, before, err)
+		switch {
+		case err == nil && start < before:
+			w.violate(offsets, "%d: records before %d were deleted, the log starts at %d", p.truth.id.Partition, before, start)
+		case err == nil:
+			w.stats.Deletes++
 		}
 	})
 }

@@ -135,7 +135,8 @@ func (r *replica) read(ctx context.Context, f *followed) {
 	res, err := p.Read(ctx, logio.ReadRequest{Offset: at, BytesMax: 1 + w.rng.IntN(8<<10), MinOne: true, CurrentEpoch: -1})
 	if err != nil {
 		w.trace.note("replica read", err.Error())
-		if w.outage == healthy && !errors.Is(err, logio.ErrNotAvailable) {
+		trimmed := errors.Is(err, logio.ErrOffsetOutOfRange) && at < f.truth.logStart
+		if w.outage == healthy && !trimmed && !errors.Is(err, logio.ErrNotAvailable) {
 			w.violate(working, "%d: replica read at %d with a healthy bucket: %v", f.truth.id.Partition, at, err)
 		}
 		return

@@ -24,9 +24,12 @@ type Shape struct {
 
 	ProduceEvery time.Duration // of one producer, on average
 
+	DeleteEvery time.Duration // clients delete records; 0 is never
+
 	// What goes wrong, as mean pauses; 0 is never.
 	CrashEvery   time.Duration // a process dies at some call
 	CrashIn      string        // an actor that dies more often than others; "" for none
+	CrashShare   int           // it is armed at one of so many of its turns
 	PowerShare   int           // of ten crashes, how many cut the power
 	OutageEvery  time.Duration // the bucket is down, flaky or slow
 	Flaky        bool          // it is never anything but flaky
@@ -53,8 +56,8 @@ func draw(rng *rand.Rand) Shape {
 		LocalBytes: pick(0, 8<<10, 24<<10), RetentionBytes: pick(-1, -1, -1, 64<<10),
 		ValueBytesMax: int(pick(100, 600, 1500)), TailBytesMax: int(pick(4<<10, 16<<10, 1<<20)),
 		ProduceEvery: time.Duration(pick(60, 120, 250)) * time.Millisecond,
-		CrashEvery:   maybe(6), PowerShare: int(pick(0, 5, 10)), OutageEvery: maybe(5),
-		CrashIn: []string{"", "", "segments", "retain", "archive", "tail", "keeper", "table"}[rng.IntN(8)], FullEvery: maybe(2), SyncEvery: maybe(2) * 2, RestoreEvery: maybe(4) * 2, ZombieShare: int(pick(0, 5, 10)),
+		DeleteEvery:  maybe(2), CrashEvery: maybe(6), PowerShare: int(pick(0, 5, 10)), OutageEvery: maybe(5),
+		CrashIn: []string{"", "", "segments", "retain", "archive", "tail", "keeper", "table"}[rng.IntN(8)], CrashShare: 8, FullEvery: maybe(2), SyncEvery: maybe(2) * 2, RestoreEvery: maybe(4) * 2, ZombieShare: int(pick(0, 5, 10)),
 	}
 }
 

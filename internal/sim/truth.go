@@ -118,7 +118,7 @@ func (t *truth) watch(l *life, p *hosted) {
 	if o.LastStable > o.HighWatermark || o.LogStart > o.HighWatermark || o.Archived > o.HighWatermark {
 		w.violate(offsets, "%d: marks out of order: %+v", t.id.Partition, o)
 	}
-	if w.shape.RetentionBytes < 0 && o.LogStart > 0 {
+	if w.shape.RetentionBytes < 0 && w.shape.DeleteEvery == 0 && o.LogStart > 0 {
 		w.violate(acked, "%d: the log starts at %d and keeps everything", t.id.Partition, o.LogStart)
 	}
 	t.hw, t.lso, t.logStart = max(t.hw, o.HighWatermark), max(t.lso, o.LastStable), max(t.logStart, o.LogStart)
@@ -154,13 +154,14 @@ func (t *truth) checkArchived(l *life, end record.Offset) {
 }
 
 // held is how far the bucket holds a partition of an incarnation: its newest
-// manifest, and tail objects that follow without a gap.
+// manifest, and tail objects that follow without a gap, but for records that
+// were deleted before.
 func (w *world) held(ctx context.Context, l manifest.Layout, id record.PartitionID) record.Offset {
 	store := w.ground.Mem
 	r := manifest.NewReader(store, manifest.Dir{Layout: l, Topic: topicName, ID: id})
 	end := record.Offset(0)
 	if r.Load(ctx) == nil {
-		end = r.Current().End
+		end = max(r.Current().End, r.Current().LogStart)
 	}
 	series, err := manifest.ListSeries(ctx, store, l)
 	if err != nil {
@@ -176,6 +177,11 @@ func (w *world) held(ctx context.Context, l manifest.Layout, id record.Partition
 			}
 			if tail, err := manifest.DecodeTail(body); err == nil {
 				extents = append(extents, tail.Extents...)
+				for _, x := range tail.Extents {
+					if x.Partition == id {
+						end = max(end, x.LogStart)
+					}
+				}
 			}
 		}
 	}

@@ -46,7 +46,7 @@ type Config struct {
 type Stats struct {
 	Acked, Reads, ColdReads, Crashes, PowerCuts, Outages, LostReplies, Full, SyncFailures int
 	Restores, Zombies, FencedZombies, Segments, Rounds, JournalUses, Retries, Rows        int
-	ReplicaReads                                                                          int
+	ReplicaReads, Deletes                                                                 int
 }
 
 // Report is the outcome of one history.
