@@ -47,10 +47,8 @@ func (r *recovery) run(ctx context.Context, extents []extent) (Partition, error)
 			return p, err
 		}
 	}
-	from := m.End
 	if len(batches) == 0 {
-		from = max(m.End, r.resume(m, extents))
-		batches, _ = run(extents, from, limit)
+		batches, _ = run(extents, max(m.End, r.resume(m, extents)), limit)
 	}
 	if err := r.write(ctx, &p, m, batches); err != nil {
 		return p, err
