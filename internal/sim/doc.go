@@ -6,7 +6,7 @@
 // partitions, archive, tails, restore, committer, catalog and read replica run
 // as they are, stepped by one goroutine, over a disk and a bucket in memory.
 //
-//	producers, readers ▸ partition ▸ multiraft.Node ▸ spy ▸ journal ▸ disk.Fault ▸ disk.Mem
+//	producers, readers, deleters ▸ partition ▸ multiraft.Node ▸ spy ▸ journal ▸ disk.Fault ▸ disk.Mem
 //	actors: segments, retain, archive, tail, keeper, table, root ▸ objstore.Fault ▸ ground ▸ objstore.Mem
 //	restore, read replica, catalog ----------------------------------'
 //
