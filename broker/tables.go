@@ -134,7 +134,7 @@ func (t *tables) start(ctx context.Context, topic *cluster.Topic, s topicSetting
 		Catalog: t.catalog, FS: t.fs, Ident: ident, Topic: want,
 		Owner:     commit.Owner{Topic: topic.ID, Incarnation: t.b.identity.Incarnation},
 		Sources:   func() []translate.Source { return t.sources(topic.ID) },
-		BucketEnd: t.b.tier.bucketEnd, Now: time.Now, Random: rand.Uint64, Log: t.b.log,
+		BucketEnd: t.b.tier.bucketEnd, BucketStart: t.b.tier.bucketStart, Now: time.Now, Random: rand.Uint64, Log: t.b.log,
 	})
 	if err != nil {
 		return fmt.Errorf("open table %s: %w", ident, err)

@@ -213,6 +213,18 @@ func (t *tier) bucketEnd(id record.PartitionID) record.Offset {
 	return tails.BucketEnd(id)
 }
 
+// bucketStart is the log start that the bucket was told: what was deleted below
+// it stays deleted after a restore.
+func (t *tier) bucketStart(id record.PartitionID) record.Offset {
+	t.mu.Lock()
+	tails := t.tails
+	t.mu.Unlock()
+	if tails == nil {
+		return 0
+	}
+	return tails.BucketStart(id)
+}
+
 // confirmed is bucketEnd for cuts, where what is not known is not 0.
 func (t *tier) confirmed(id record.PartitionID) record.Offset {
 	t.mu.Lock()

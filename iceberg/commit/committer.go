@@ -202,6 +202,9 @@ func (c *Committer) translate(ctx context.Context) (behind bool, err error) {
 		return false, err
 	}
 	moved := false
+	if err := c.checkLost(result.Done); err != nil {
+		return false, err // the files are orphans
+	}
 	for i, d := range result.Done {
 		moved = moved || d.To > d.From
 		behind = behind || d.To < asked[i]
@@ -210,6 +213,21 @@ func (c *Committer) translate(ctx context.Context) (behind bool, err error) {
 		c.pending = c.changes(result)
 	}
 	return behind && moved, nil
+}
+
+// checkLost refuses a round that passes records which were deleted from the log
+// but would come back with a restore. The next round finds the bucket told.
+func (c *Committer) checkLost(done []translate.Done) error {
+	for _, d := range done {
+		if d.Lost == 0 || c.cfg.BucketStart == nil {
+			continue
+		}
+		start := d.From + record.Offset(d.Lost)
+		if known := c.cfg.BucketStart(d.Partition); known < start {
+			return fmt.Errorf("translate partition %s: records before offset %d were deleted, the bucket knows of those before %d so far", d.Partition, start, known)
+		}
+	}
+	return nil
 }
 
 func (t *table) target() translate.Target {

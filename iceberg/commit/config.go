@@ -48,6 +48,10 @@ type Config struct {
 	// BucketEnd gives the offset up to which the bucket holds the partition
 	// for sure (exclusive); after a restore and for transactions, the cut.
 	BucketEnd func(record.PartitionID) record.Offset
+	// BucketStart gives the log start that the bucket was told of; a table does
+	// not pass deleted records that a restore would bring back. Nil: they stay
+	// deleted.
+	BucketStart func(record.PartitionID) record.Offset
 
 	Now func() time.Time
 	// Random gives 64 random bits; for snapshot ids and names.

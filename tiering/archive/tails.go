@@ -67,6 +67,8 @@ type Tails struct {
 
 	mu   sync.Mutex
 	ends map[record.PartitionID]record.Offset // confirmed by the bucket
+	// starts are the log starts that the bucket was told.
+	starts map[record.PartitionID]record.Offset
 }
 
 // sentMarks is what the last object said of a partition.
@@ -97,7 +99,8 @@ func NewTails(cfg TailsConfig) *Tails {
 	}
 	return &Tails{
 		cfg: cfg, sent: map[record.PartitionID]sentMarks{}, ends: map[record.PartitionID]record.Offset{},
-		trim: newSeriesTrim(cfg.Store, cfg.Layout, cfg.Series, cfg.Grace), trimmed: cfg.Now(),
+		starts: map[record.PartitionID]record.Offset{},
+		trim:   newSeriesTrim(cfg.Store, cfg.Layout, cfg.Series, cfg.Grace), trimmed: cfg.Now(),
 	}
 }
 
@@ -115,6 +118,14 @@ func (t *Tails) Confirmed(id record.PartitionID) (record.Offset, bool) {
 	defer t.mu.Unlock()
 	end, ok := t.ends[id]
 	return end, ok
+}
+
+// BucketStart is the log start that the bucket is known to have been told: what
+// was deleted below it stays deleted after a restore.
+func (t *Tails) BucketStart(id record.PartitionID) record.Offset {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.starts[id]
 }
 
 // RunOnce uploads one object if there is anything new or a sign of life is
@@ -266,6 +277,7 @@ func (t *Tails) put(ctx context.Context) error {
 	for _, x := range t.extents {
 		t.sent[x.Partition] = sentMarks{epoch: x.Epoch, next: x.Next, hw: x.HighWatermark, lso: x.LastStable, logStart: x.LogStart, manifest: x.Manifest}
 		t.ends[x.Partition] = max(x.Next, x.Archived)
+		t.starts[x.Partition] = x.LogStart
 	}
 	t.pending, t.extents = nil, nil
 	return nil
