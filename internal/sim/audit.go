@@ -3,10 +3,12 @@ package sim
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"tidewater/catalog"
 	"tidewater/iceberg/commit"
 	"tidewater/iceberg/tablefs"
 	"tidewater/iceberg/verify"
@@ -76,7 +78,8 @@ func (w *world) unrest() string {
 		if end := l.bucketEnd(p.truth.id); end != o.HighWatermark {
 			return fmt.Sprintf("partition %d: the bucket has %d of %d: %v %v", p.truth.id.Partition, end, o.HighWatermark, l.tier.errs["tail"], l.tier.errs["archive"])
 		}
-		if m := l.tier.committer.Offsets().Marks[p.truth.id.Partition]; m.End != o.HighWatermark {
+		m, begun := l.tier.committer.Offsets().Marks[p.truth.id.Partition]
+		if m.End != o.HighWatermark && (begun || o.LogStart < o.HighWatermark) {
 			return fmt.Sprintf("partition %d: the table has %d of %d: %v", p.truth.id.Partition, m.End, o.HighWatermark, l.tier.errs["table"])
 		}
 	}
@@ -190,6 +193,9 @@ func (w *world) auditBucket(ctx context.Context, l *life, p *hosted) {
 func (w *world) auditTable(ctx context.Context, l *life) {
 	fs := tablefs.FS{Store: w.ground.Mem, Root: bucketURI}
 	cfg, err := verify.Open(ctx, w.tables, fs, tableIdent(), commit.Topic{}, l.sources())
+	if errors.Is(err, catalog.ErrNoTable) && l.tier.committer.Offsets().Seq == 0 {
+		return // there never was a record to put into it
+	}
 	if err != nil {
 		w.violate(rows, "open table: %v", err)
 		return

@@ -26,7 +26,7 @@ func (w *world) readSomewhere(ctx context.Context) {
 	w.guard(l, func() {
 		p := l.parts[w.rng.IntN(len(l.parts))]
 		t := p.truth
-		if t.hw == t.logStart {
+		if t.hw <= t.logStart {
 			return
 		}
 		at := t.logStart + record.Offset(w.rng.Int64N(int64(t.hw-t.logStart)+1))

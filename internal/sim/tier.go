@@ -123,6 +123,13 @@ func (l *life) bucketEnd(id record.PartitionID) record.Offset {
 	return end
 }
 
+func (t *tier) bucketStart(id record.PartitionID) record.Offset {
+	if t.tails == nil {
+		return 0
+	}
+	return t.tails.BucketStart(id)
+}
+
 // tableIdent names the one table.
 func tableIdent() catalog.Ident {
 	return catalog.Ident{Namespace: catalog.Namespace{"topics"}, Name: topicName}
@@ -145,7 +152,7 @@ func (l *life) newCommitter() (*commit.Committer, error) {
 	return commit.New(commit.Config{
 		Catalog: tables, FS: tablefs.FS{Store: l.bucket, Root: bucketURI}, Ident: tableIdent(),
 		Owner:   commit.Owner{Topic: w.ids.topic, Incarnation: uint64(l.node.layout.Incarnation)},
-		Sources: l.sources, BucketEnd: l.bucketEnd, Now: w.clock, Random: w.rng.Uint64, Log: w.log,
+		Sources: l.sources, BucketEnd: l.bucketEnd, BucketStart: l.tier.bucketStart, Now: w.clock, Random: w.rng.Uint64, Log: w.log,
 		SnapshotsMin: 2, SnapshotsMax: 6, SnapshotAge: time.Second, Faults: w.cfg.Commit,
 	})
 }

@@ -209,7 +209,7 @@ func (t *truth) cut(w *world, logStart, end record.Offset) {
 		switch {
 		case f.next <= end:
 			continue
-		case base < end:
+		case base < end && end != logStart: // else the log start lay inside it, and the rest was not in the bucket
 			w.violate(held, "%d: restored to %d, inside the batch [%d, %d)", t.id.Partition, end, base, f.next)
 		}
 		if f.acked && f.pid >= 0 {
