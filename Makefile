@@ -1,6 +1,9 @@
 # `make` alone prints the targets.
 .DEFAULT_GOAL := help
 GO ?= go
+# One static binary; the tests are built the same way, so that nothing is
+# compiled twice. Only the race detector needs cgo.
+export CGO_ENABLED = 0
 STATICCHECK_VERSION := v0.8.2
 # Packages whose goroutines and locks are worth the race detector's price.
 RACE := ./broker/... ./tiering/... ./iceberg/... ./catalog/... ./readreplica/... ./internal/...
@@ -8,35 +11,35 @@ RACE := ./broker/... ./tiering/... ./iceberg/... ./catalog/... ./readreplica/...
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
-build: ## bin/tidewater
-	$(GO) build -o bin/tidewater ./cmd/tidewater
+build: ## bin/tidewater, static
+	$(GO) build -trimpath -ldflags "-s -w" -o bin/tidewater ./cmd/tidewater
 
 demo: build ## the main job, end to end, on embedded defaults (KEEP=1 leaves it running)
-	$(GO) run ./demo -binary bin/tidewater $(if $(KEEP),-keep)
+	$(GO) run -trimpath ./demo -binary bin/tidewater $(if $(KEEP),-keep)
 
 test: ## unit and integration tests and the simulation's first seeds; needs Go only
-	$(GO) test -timeout 10m ./...
+	$(GO) test -trimpath -timeout 10m ./...
 
 race: ## the same tests under the race detector
-	$(GO) test -race -timeout 20m $(RACE)
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m $(RACE)
 
 sim: ## the simulation: make sim SEED=7 replays one, make sim SEEDS=5000 runs many
-	$(GO) test -count=1 -timeout 60m ./internal/sim -run 'TestSeeds|TestSeed$$' -args $(if $(SEED),-seed $(SEED)) $(if $(SEEDS),-seeds $(SEEDS))
+	$(GO) test -trimpath -count=1 -timeout 60m ./internal/sim -run 'TestSeeds|TestSeed$$' -args $(if $(SEED),-seed $(SEED)) $(if $(SEEDS),-seeds $(SEEDS))
 
 fuzz: ## every fuzzer for TIME each (default 20s)
 	./internal/lint/fuzz $(or $(TIME),20s)
 
 lint: ## gofmt, vet, staticcheck, the tree's own rules
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'gofmt: format the files above'; exit 1; }
-	$(GO) vet ./...
-	$(GO) run honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK_VERSION) ./...
-	$(GO) test ./internal/lint
+	CGO_ENABLED=1 $(GO) vet ./...
+	CGO_ENABLED=1 $(GO) run honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK_VERSION) ./...
+	$(GO) test -trimpath ./internal/lint
 
 e2e: build ## the same road with kcat, librdkafka, the Java client, PyIceberg and DuckDB
 	./e2e/run
 
 bench: build ## the figures in bench/README.md
-	$(GO) run ./bench -binary bin/tidewater
+	$(GO) run -trimpath ./bench -binary bin/tidewater
 
 clean: ## what make made
 	rm -rf bin data
