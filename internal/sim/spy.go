@@ -75,7 +75,7 @@ func (n *node) checkPromises(found []journal.Group) {
 		switch {
 		case have.Term < p.hard.Term, have.Term == p.hard.Term && p.hard.Vote != 0 && have.Vote != p.hard.Vote:
 			n.w.violate(votes, "group %s has term %d vote %d, the journal promised term %d vote %d", id, have.Term, have.Vote, p.hard.Term, p.hard.Vote)
-		case !slices.Equal(g.ConfState.Voters, p.voters):
+		case p.voters != nil && !slices.Equal(g.ConfState.Voters, p.voters):
 			n.w.violate(votes, "group %s has voters %v, the journal promised %v", id, g.ConfState.Voters, p.voters)
 		}
 		last := g.Mark.Index
