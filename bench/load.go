@@ -45,7 +45,13 @@ type loaded struct {
 
 func (l loaded) mb() float64 { return float64(l.acked) * recordBytes / 1e6 }
 
+// flushMax is how long after its end a load may wait for the last acks: a
+// broker that is gone never gives them, and the client would ask for ever.
+const flushMax = time.Minute
+
 func (w *world) produce(ctx context.Context, l load) (loaded, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.limit+flushMax)
+	defer cancel()
 	k, err := w.client(kgo.DefaultProduceTopic(l.topic), kgo.ProducerBatchMaxBytes(l.batchBytes),
 		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()))
 	if err != nil {
