@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -373,17 +372,6 @@ func wantCode(t *testing.T, what string, got int16, want *kerr.Error) {
 	if got != want.Code {
 		t.Errorf("%s is answered with %v, want %v", what, code(got), want)
 	}
-}
-
-// closedPort is an address where nobody listens.
-func closedPort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // exists says whether a file is there.

@@ -102,7 +102,7 @@ func narrow(b arrow.RecordBatch, wanted []string) (arrow.RecordBatch, error) {
 func (t *Table) scan(filter ice.BooleanExpression, columns []string) *icetable.Scan {
 	open := func(ctx context.Context) (iceio.IO, error) { return t.fs.IO(ctx), nil }
 	ident := append(append([]string{}, t.Ident.Namespace...), t.Ident.Name)
-	opts := []icetable.ScanOption{icetable.WitMaxConcurrency(1)}
+	opts := []icetable.ScanOption{icetable.WithMaxConcurrency(1)}
 	if len(columns) > 0 {
 		opts = append(opts, icetable.WithSelectedFields(columns...))
 	}

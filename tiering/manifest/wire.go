@@ -83,10 +83,7 @@ func readHeader(d *decoder, magic string) (Header, error) {
 	return h, nil
 }
 
-// seal appends the checksum of all before it.
-func seal(b []byte) []byte { return binary.BigEndian.AppendUint32(b, CRC(b)) }
-
-// unseal checks and strips what seal appended.
+// unseal checks and strips the checksum that sealFrom appended.
 func unseal(b []byte) (*decoder, error) {
 	if len(b) < 4 {
 		return nil, fmt.Errorf("%w: %d bytes", ErrCorrupt, len(b))
