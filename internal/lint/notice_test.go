@@ -49,7 +49,9 @@ var refusedLicences = []string{"GNU GENERAL PUBLIC", "GNU AFFERO", "GNU LESSER",
 // TestNotice shows that NOTICE names every module linked into bin/tidewater,
 // and no other, with the licence that the module's own files state.
 func TestNotice(t *testing.T) {
-	out, err := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}} {{.Dir}}{{end}}{{end}}", "tidewater/cmd/tidewater").Output()
+	list := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}} {{.Dir}}{{end}}{{end}}", "tidewater/cmd/tidewater")
+	list.Env = append(os.Environ(), "CGO_ENABLED=0") // as `make build` has it
+	out, err := list.Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
