@@ -150,3 +150,19 @@ func TestClustersShareABucket(t *testing.T) {
 		t.Errorf("restore of one of two clusters that is not named: %v", err)
 	}
 }
+
+// Shows that a directory whose cluster has used a bucket is refused without
+// it, and on a bucket that does not know the cluster: archived records would be
+// out of reach while everything else seemed well.
+func TestABucketOnceUsedIsNeeded(t *testing.T) {
+	cfg := newWorld(t).config()
+	openNode(t, cfg).close()
+
+	without := cfg
+	without.Bucket = ""
+	refused(t, without, nil, "keeps records in a bucket", "--bucket")
+	elsewhere := cfg
+	elsewhere.Bucket = strings.Replace(cfg.Bucket, "?", "/elsewhere?", 1)
+	refused(t, elsewhere, nil, "does not know cluster")
+	openNode(t, cfg).close()
+}
