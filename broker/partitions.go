@@ -28,8 +28,9 @@ const partitionsDir = "partitions"
 // hosted is one partition that this node holds a replica of.
 type hosted struct {
 	*partition.Partition
-	topic  *cluster.Topic // as of the view it was last configured by
-	number int32
+	topic      string // its name
+	number     int32
+	configured uint64 // version of the topic's properties it goes by; sync's caller only
 	// bucket is the topic's remote.storage.enable.
 	bucket             atomic.Bool
 	archived           bool    // it is among the partitions that go to the bucket
@@ -127,15 +128,13 @@ func (ps *partitions) open(t *cluster.Topic, number int32) error {
 	h := ps.byID[id]
 	ps.mu.RUnlock()
 	if h != nil {
-		if h.topic.ConfigVersion != t.ConfigVersion {
+		if h.configured != t.ConfigVersion {
+			h.configured = t.ConfigVersion
 			s := ps.settings(t)
 			h.bucket.Store(s.Tiered)
 			h.Configure(s)
 			ps.archive(h, s)
 		}
-		ps.mu.Lock()
-		h.topic = t
-		ps.mu.Unlock()
 		return nil
 	}
 	for _, r := range t.Partitions[number].Replicas {
@@ -147,7 +146,7 @@ func (ps *partitions) open(t *cluster.Topic, number int32) error {
 }
 
 func (ps *partitions) start(t *cluster.Topic, id record.PartitionID, replica uint64) error {
-	h := &hosted{topic: t, number: id.Partition}
+	h := &hosted{topic: t.Name, number: id.Partition, configured: t.ConfigVersion}
 	h.bucket.Store(ps.settings(t).Tiered)
 	who := ps.identity
 	who.Partition = id

@@ -180,7 +180,7 @@ func (t *tier) host(h *hosted) {
 func (t *tier) add(h *hosted) {
 	source := archiveSource{h.Partition}
 	t.archives.Add(archive.Led{Source: source, Archive: archive.NewPartition(archive.Config{
-		Store: t.store, Dir: t.dir(h.topic.Name, h.ID()), Source: source, Name: t.series.String(), Grace: t.cfg.DeleteGrace,
+		Store: t.store, Dir: t.dir(h.topic, h.ID()), Source: source, Name: t.series.String(), Grace: t.cfg.DeleteGrace,
 	})})
 }
 
