@@ -333,7 +333,19 @@ func (b *Broker) Partition(id record.PartitionID) (kafka.Partition, error) {
 			return p, nil
 		}
 	}
-	return b.parts.Partition(id)
+	p, err := b.parts.Partition(id)
+	if err != nil && b.controller.View().PartitionOf(id) != nil {
+		return nil, fmt.Errorf("%w: %s has no replica here", logio.ErrNotLeader, id)
+	}
+	return p, err
+}
+
+// Leader implements kafka.Partitions.
+func (b *Broker) Leader(id record.PartitionID) (int32, record.LeaderEpoch) {
+	if b.replica != nil {
+		return cluster.NoLeader, -1 // the controller is told of followed logs
+	}
+	return b.parts.Leader(id)
 }
 
 // register announces this broker, with the address that clients are to use:

@@ -72,6 +72,16 @@ func (ps *partitions) Partition(id record.PartitionID) (kafka.Partition, error) 
 	return h.Partition, nil
 }
 
+// Leader implements kafka.Partitions.
+func (ps *partitions) Leader(id record.PartitionID) (int32, record.LeaderEpoch) {
+	h, err := ps.get(id)
+	if err != nil {
+		return cluster.NoLeader, -1
+	}
+	l := h.Leadership()
+	return l.Leader, record.LeaderEpoch(l.Term)
+}
+
 func (ps *partitions) get(id record.PartitionID) (*hosted, error) {
 	ps.mu.RLock()
 	defer ps.mu.RUnlock()

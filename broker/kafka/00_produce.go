@@ -37,12 +37,13 @@ import (
 //   - v1 throttle time, v2 append time, v3 transactional id and magic 2
 //   - v5 log start offset; v7 zstd
 //   - v8 record errors and error message; v9 flexible
-//   - v10 current leader tags; v12 transactions without AddPartitionsToTxn
+//   - v10 current leader and its address, beside NOT_LEADER_OR_FOLLOWER (leader.go); v12 transactions without AddPartitionsToTxn
 //   - v13 topic ids
 
 const (
 	produceVersionMin = 3
 	produceZstdMin    = 7
+	produceLeaderMin  = 10
 	produceIDsMin     = 13
 	// produceTimeoutMax bounds the wait a client may ask for.
 	produceTimeoutMax = 5 * time.Minute

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"tidewater/broker/cluster"
 	"tidewater/internal/logio"
 )
 
@@ -24,7 +26,12 @@ import (
 //   - Sessions (fetch_session.go) are bounded; without room a client gets none
 //     and fetches in full.
 //   - read_committed stops at the last stable offset and lists aborted
-//     transactions. The preferred read replica is always none (-1).
+//     transactions.
+//   - A consumer that names its rack is sent from a leader in another rack to a
+//     replica in its own (KIP-392). Such a replica serves what it knows to be
+//     committed; an offset beyond is OFFSET_NOT_AVAILABLE, never out of range,
+//     since the replica may only be behind. Consumers without a rack are served
+//     by leaders alone.
 //   - Followers do not replicate by Fetch: a replica id is INVALID_REQUEST.
 //   - A last fetched epoch (v12) that ended before the fetch offset is answered
 //     with the diverging epoch.
@@ -36,7 +43,9 @@ import (
 //     directory; v18 the fetcher's high watermark
 
 const (
-	fetchIDsMin = 13 // the first version that names topics by id
+	fetchIDsMin       = 13 // the first version that names topics by id
+	fetchLeaderMin    = 12
+	fetchEndpointsMin = 16
 	// grantBytesMin is what a Fetch may always read, so that it gets on when
 	// the memory for answers is used up.
 	grantBytesMin = 64 << 10
@@ -48,12 +57,14 @@ type fetch struct {
 	wantSession bool
 	parts       []fetchedPartition
 	isolation   logio.Isolation
-	granted     int // bytes of answer memory held
-	size        int // record bytes found
+	rack        string // of the consumer, "" for unknown
+	granted     int    // bytes of answer memory held
+	size        int    // record bytes found
 	failed      bool
 	wake        chan struct{} // one token: some partition is dirty
 	head        []byte        // the encoded answer without records
 	cuts        []int         // where in head each shown partition's records go
+	endpoints   []byte        // the answer's tags, nil for none
 }
 
 // fetchedPartition is one partition of a Fetch with what was found.
@@ -61,6 +72,7 @@ type fetchedPartition struct {
 	want       fetchWant
 	remembered *sessionPart // nil without a session
 	log        Partition
+	meta       cluster.Partition
 
 	batches [][]byte
 	size    int // of batches
@@ -69,7 +81,10 @@ type fetchedPartition struct {
 	sources [logio.SourceCount]int64
 	end     logio.EpochEnd // the diverging epoch; Epoch -1 for none
 	code    int16
-	shown   bool // in the answer
+	leader  leading // told beside an error; node -1 for none
+	// preferred is the replica to read from instead, -1 for none.
+	preferred int32
+	shown     bool // in the answer
 
 	dirty  *atomic.Bool // the log has moved on since it was read
 	cancel func()       // forgets the notification
@@ -107,7 +122,7 @@ func (c *conn) runFetch(ctx context.Context, r *request, m *kmsg.FetchRequest) (
 		f.parts = f.parts[:0]
 		return 0, err
 	}
-	f.isolation = isolation(m.IsolationLevel)
+	f.isolation, f.rack = isolation(m.IsolationLevel), m.Rack
 	wanted := min(int(max(m.MaxBytes, 0)), c.s.cfg.FetchBytesMax)
 	f.granted = c.s.answers.grant(wanted, grantBytesMin)
 	for i := range f.parts {
@@ -117,6 +132,9 @@ func (c *conn) runFetch(ctx context.Context, r *request, m *kmsg.FetchRequest) (
 	enough := min(int(m.MinBytes), f.granted)
 	if wait := min(time.Duration(m.MaxWaitMillis)*time.Millisecond, c.s.cfg.FetchWaitMax); wait > 0 && !f.done(enough) {
 		c.waitFetch(ctx, r, wait, enough)
+	}
+	if m.Version >= fetchEndpointsMin {
+		c.s.nameLeaders(f)
 	}
 	c.s.sessions.end(f)
 	if f.session != nil {
@@ -130,10 +148,13 @@ func (f *fetch) done(enough int) bool { return f.size >= enough || f.failed || l
 
 // openFetch finds a partition's log.
 func (s *Server) openFetch(r *request, f *fetch, p *fetchedPartition, version int16) {
-	p.end.Epoch = -1
+	p.end.Epoch, p.leader.node, p.preferred = -1, -1, -1
 	t, err := s.resolve([]byte(p.want.name), p.want.id, version >= fetchIDsMin)
 	if err == nil {
 		p.log, err = s.partition(t, p.want.partition)
+	}
+	if err == nil {
+		p.meta = t.partitions[p.want.partition]
 	}
 	if err != nil {
 		s.failFetch(r, f, p, err)
@@ -142,6 +163,9 @@ func (s *Server) openFetch(r *request, f *fetch, p *fetchedPartition, version in
 
 func (s *Server) failFetch(r *request, f *fetch, p *fetchedPartition, err error) {
 	p.code, _ = s.code(r, err)
+	if r.version >= fetchLeaderMin {
+		p.leader = s.hint(p.code, []byte(p.want.name), p.want.id, r.version >= fetchIDsMin, p.want.partition)
+	}
 	p.log, p.batches, p.aborted = nil, nil, nil
 	f.size -= p.size
 	p.size = 0
@@ -160,16 +184,36 @@ func (s *Server) readFetch(ctx context.Context, r *request, f *fetch, p *fetched
 	}
 	others := f.size - p.size
 	res, err := p.log.Read(ctx, logio.ReadRequest{
-		Offset: p.want.offset, Isolation: f.isolation, CurrentEpoch: p.want.currentEpoch,
+		Offset: p.want.offset, Isolation: f.isolation, CurrentEpoch: p.want.currentEpoch, Follower: f.rack != "",
 		BytesMax: max(min(p.want.bytesMax, f.granted-others), 0), MinOne: others == 0,
 	})
 	if err != nil {
 		s.failFetch(r, f, p, err)
 		return
 	}
-	p.batches, p.aborted, p.offsets, p.sources = res.Batches, res.Aborted, res.Offsets, res.Bytes
+	p.offsets = res.Offsets
+	if !res.Followed {
+		if p.preferred = s.preferred(f.rack, &p.meta); p.preferred >= 0 {
+			f.failed = true // the records are there, not here
+			return
+		}
+	}
+	p.batches, p.aborted, p.sources = res.Batches, res.Aborted, res.Bytes
 	p.size = res.Size()
 	f.size = others + p.size
+}
+
+// nameLeaders tells where the leaders are that the partitions' errors name.
+func (s *Server) nameLeaders(f *fetch) {
+	var leaders []int32
+	for i := range f.parts {
+		if l := f.parts[i].leader; l.node >= 0 {
+			leaders = append(leaders, l.node)
+		}
+	}
+	if leaders != nil {
+		f.endpoints = s.appendEndpoints(nil, leaders)
+	}
 }
 
 // checkDiverging looks whether the client's log is a prefix of ours: whether
@@ -177,6 +221,8 @@ func (s *Server) readFetch(ctx context.Context, r *request, f *fetch, p *fetched
 func (s *Server) checkDiverging(r *request, f *fetch, p *fetchedPartition) bool {
 	end, err := p.log.EpochEnd(p.want.lastEpoch)
 	switch {
+	case errors.Is(err, logio.ErrNotLeader) && f.rack != "":
+		return false // a replica shows committed records only, of which no log departs
 	case err != nil:
 		s.failFetch(r, f, p, err)
 		return true
@@ -265,7 +311,7 @@ func (c *conn) clearFetch() {
 	if cap(f.parts) > fetchKeptPartitions {
 		f.parts, f.head, f.cuts = nil, nil, nil
 	}
-	f.session, f.wantSession, f.failed, f.granted, f.size = nil, false, false, 0, 0
+	f.session, f.wantSession, f.failed, f.granted, f.size, f.endpoints = nil, false, false, 0, 0, nil
 }
 
 // fetchKeptPartitions bounds the scratch memory a connection keeps between

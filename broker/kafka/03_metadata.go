@@ -21,8 +21,11 @@ import (
 //     than v4 always do), and its answer already has the partitions. Internal
 //     topics, names that are not valid and more than createdPerRequestMax new
 //     topics in one request are not created.
-//   - The in-sync replicas are all replicas: membership in a Raft majority is
-//     not a list. A partition without a leader is LEADER_NOT_AVAILABLE.
+//   - The in-sync replicas are those on brokers that are up: membership in a
+//     Raft majority is not a list. Brokers that are down are left out, and the
+//     replicas on them are offline.
+//   - The leader is the newest that this broker knows, from the controller or
+//     its own replica. A partition without one is LEADER_NOT_AVAILABLE.
 //   - Authorized operations are "unknown" until there are ACLs.
 //
 // Versions:
@@ -36,7 +39,9 @@ func (s *Server) metadata(ctx context.Context, r *request, m *kmsg.MetadataReque
 	resp.ClusterID = &id
 	resp.ControllerID = s.controllerID()
 	for _, b := range s.cfg.View().Brokers() {
-		resp.Brokers = append(resp.Brokers, s.metadataBroker(b))
+		if s.alive(b.ID) {
+			resp.Brokers = append(resp.Brokers, s.metadataBroker(b))
+		}
 	}
 	if all := m.Topics == nil || m.Version == 0 && len(m.Topics) == 0; all {
 		for _, t := range s.cfg.View().Topics() {
@@ -144,10 +149,17 @@ func (s *Server) metadataTopic(r *request, t *cluster.Topic) kmsg.MetadataRespon
 	for i := range t.Partitions {
 		p := &t.Partitions[i]
 		rp := kmsg.NewMetadataResponseTopicPartition()
-		rp.Partition, rp.Leader, rp.LeaderEpoch = int32(i), p.Leader, int32(p.LeaderEpoch)
+		l := s.leader(record.PartitionID{Topic: t.ID, Partition: int32(i)}, p)
+		rp.Partition, rp.Leader, rp.LeaderEpoch = int32(i), l.node, int32(l.epoch)
 		rp.Replicas = p.Nodes()
-		rp.ISR = rp.Replicas
-		if p.Leader == cluster.NoLeader {
+		for _, n := range rp.Replicas {
+			if s.alive(n) {
+				rp.ISR = append(rp.ISR, n)
+			} else {
+				rp.OfflineReplicas = append(rp.OfflineReplicas, n)
+			}
+		}
+		if l.node == cluster.NoLeader {
 			rp.ErrorCode, _ = s.code(r, refuse(kerr.LeaderNotAvailable, "no leader yet"))
 		}
 		rt.Partitions = append(rt.Partitions, rp)

@@ -10,6 +10,7 @@ import (
 
 	"tidewater/broker/cluster"
 	"tidewater/broker/group"
+	"tidewater/internal/record"
 )
 
 // FindCoordinator (key 10): v0-v6.
@@ -60,9 +61,10 @@ func (s *Server) coordinatorBroker(ctx context.Context, kind int8, key string) (
 	if err != nil {
 		return nil, err
 	}
-	leader := t.Partitions[group.Partition(key, int32(len(t.Partitions)))].Leader
+	n := group.Partition(key, int32(len(t.Partitions)))
+	leader := s.leader(record.PartitionID{Topic: t.ID, Partition: n}, &t.Partitions[n]).node
 	for _, b := range s.cfg.View().Brokers() {
-		if b.ID == leader {
+		if b.ID == leader && s.alive(leader) {
 			return b, nil
 		}
 	}

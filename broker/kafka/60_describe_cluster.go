@@ -14,7 +14,7 @@ import (
 //   - Only brokers can be asked for (endpoint type 1); asking for controllers
 //     is MISMATCHED_ENDPOINT_TYPE, as on Kafka's broker listener.
 //
-// Versions: v1 endpoint type; v2 fenced brokers (there are none).
+// Versions: v1 endpoint type; v2 fenced brokers: those that are down.
 func (s *Server) describeCluster(_ context.Context, r *request, m *kmsg.DescribeClusterRequest) kmsg.Response {
 	resp := m.ResponseKind().(*kmsg.DescribeClusterResponse)
 	resp.ClusterAuthorizedOperations = math.MinInt32 // unknown
@@ -27,9 +27,13 @@ func (s *Server) describeCluster(_ context.Context, r *request, m *kmsg.Describe
 	resp.ClusterID = s.clusterID()
 	resp.ControllerID = s.controllerID()
 	for _, b := range s.cfg.View().Brokers() {
+		fenced := !s.alive(b.ID)
+		if fenced && !m.IncludeFencedBrokers {
+			continue
+		}
 		rb := kmsg.NewDescribeClusterResponseBroker()
 		l := s.clientListener(b)
-		rb.NodeID, rb.Host, rb.Port = b.ID, l.Host, l.Port
+		rb.NodeID, rb.Host, rb.Port, rb.IsFenced = b.ID, l.Host, l.Port, fenced
 		if b.Rack != "" {
 			rb.Rack = &b.Rack
 		}

@@ -58,6 +58,9 @@ type Partitions interface {
 	// Partition gives logio.ErrUnknownPartition or logio.ErrNotLeader if the
 	// log cannot be used here.
 	Partition(id record.PartitionID) (Partition, error)
+	// Leader is who leads, as the replica on this broker knows it; node -1
+	// when there is none or it does not know.
+	Leader(id record.PartitionID) (node int32, epoch record.LeaderEpoch)
 }
 
 var (

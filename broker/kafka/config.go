@@ -58,6 +58,9 @@ type Config struct {
 	// ControllerID is the node that leads the controller, negative for
 	// unknown; nil is always unknown.
 	ControllerID func() int32
+	// Alive says whether another broker is up, as far as this one knows; nil
+	// takes all as up.
+	Alive func(node int32) bool
 	// ListenerName is the brokers' listener told to clients, "kafka" when empty.
 	ListenerName string
 	// LogDirs reports the data directories for DescribeLogDirs; nil reports none.

@@ -42,6 +42,7 @@ func logCode(err error) *kerr.Error {
 		{logio.ErrInvalidTimestamp, kerr.InvalidTimestamp},
 		{logio.ErrInvalidRecord, kerr.InvalidRecord},
 
+		{logio.ErrNotEnoughReplicas, kerr.NotEnoughReplicas},
 		// What an overloaded Kafka answers; every client tries again. Kafka's
 		// THROTTLING_QUOTA_EXCEEDED would say more, but librdkafka gives up on it.
 		{logio.ErrBusy, kerr.RequestTimedOut},

@@ -26,11 +26,13 @@ type fakeCluster struct {
 	nextPID   int64
 	lookupErr error
 	createErr error
+	others    []*cluster.Broker // beside node 1
+	led       leading           // what this broker's replicas know of their leader
 }
 
 func newFakeCluster() *fakeCluster {
 	return &fakeCluster{topics: map[record.TopicID]*cluster.Topic{}, logs: map[record.PartitionID]*fakeLog{},
-		configs: map[int32]map[string]string{}, nextPID: 4000}
+		configs: map[int32]map[string]string{}, nextPID: 4000, led: leading{-1, -1}}
 }
 
 func (c *fakeCluster) Identity() cluster.Identity {
@@ -67,7 +69,7 @@ func (c *fakeCluster) Topics() []*cluster.Topic {
 func (c *fakeCluster) Brokers() []*cluster.Broker {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return []*cluster.Broker{{ID: 1, Listeners: []cluster.Listener{c.listener}}}
+	return append([]*cluster.Broker{{ID: 1, Rack: "a", Listeners: []cluster.Listener{c.listener}}}, c.others...)
 }
 
 func (c *fakeCluster) BrokerConfigs(node int32) map[string]string {
@@ -205,6 +207,13 @@ func (c *fakeCluster) Partition(id record.PartitionID) (Partition, error) {
 		return nil, logio.ErrUnknownPartition
 	}
 	return l, nil
+}
+
+// Leader is what a broker's replica knows.
+func (c *fakeCluster) Leader(record.PartitionID) (int32, record.LeaderEpoch) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.led.node, c.led.epoch
 }
 
 // log finds the fake log of a topic's partition.

@@ -22,7 +22,11 @@ func (f *fetch) encode(h header, code int16, session int32) net.Buffers {
 	for i := 0; i < len(f.parts); {
 		b, i = f.appendTopic(b, h.version, i)
 	}
-	b = appendTags(b, flexible)
+	if f.endpoints != nil {
+		b = append(b, f.endpoints...)
+	} else {
+		b = appendTags(b, flexible)
+	}
 	f.head = closeFrame(b, 0, f.size)
 	return f.splice()
 }
@@ -70,7 +74,7 @@ func (f *fetch) appendTopic(b []byte, version int16, i int) ([]byte, int) {
 			b = f.parts[i].append(b, version)
 			f.cuts = append(f.cuts, len(b))
 			if flexible {
-				b = appendDiverging(b, &f.parts[i])
+				b = appendFetchTags(b, &f.parts[i])
 			}
 		}
 	}
@@ -90,7 +94,7 @@ func (p *fetchedPartition) append(b []byte, version int16) []byte {
 	}
 	b = appendAborted(b, p.aborted, flexible)
 	if version >= 11 {
-		b = binary.BigEndian.AppendUint32(b, ^uint32(0)) // no preferred read replica
+		b = binary.BigEndian.AppendUint32(b, uint32(p.preferred))
 	}
 	if !flexible {
 		return binary.BigEndian.AppendUint32(b, uint32(p.size))
@@ -98,15 +102,20 @@ func (p *fetchedPartition) append(b []byte, version int16) []byte {
 	return binary.AppendUvarint(b, uint64(p.size)+1)
 }
 
-// appendDiverging writes the tags: the diverging epoch is tag 0.
-func appendDiverging(b []byte, p *fetchedPartition) []byte {
-	if !p.diverging() {
-		return append(b, 0)
+// appendFetchTags writes the tags: the diverging epoch is tag 0, the current
+// leader tag 1.
+func appendFetchTags(b []byte, p *fetchedPartition) []byte {
+	b = append(b, byte(btoi(p.diverging())+btoi(p.leader.node >= 0)))
+	if p.diverging() {
+		b = append(b, 0, 4+8+1)
+		b = binary.BigEndian.AppendUint32(b, uint32(p.end.Epoch))
+		b = binary.BigEndian.AppendUint64(b, uint64(p.end.End))
+		b = append(b, 0)
 	}
-	b = append(b, 1, 0, 4+8+1)
-	b = binary.BigEndian.AppendUint32(b, uint32(p.end.Epoch))
-	b = binary.BigEndian.AppendUint64(b, uint64(p.end.End))
-	return append(b, 0)
+	if p.leader.node >= 0 {
+		b = appendCurrentLeader(b, 1, p.leader)
+	}
+	return b
 }
 
 // appendAborted writes the aborted transactions; for read_uncommitted there are

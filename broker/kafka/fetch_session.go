@@ -231,7 +231,7 @@ func (c *fetchSessions) end(f *fetch) {
 	moved := false
 	for i := range f.parts {
 		p := &f.parts[i]
-		p.shown = p.code != 0 || p.size > 0 || p.diverging() ||
+		p.shown = p.code != 0 || p.size > 0 || p.diverging() || p.preferred >= 0 ||
 			p.offsets.HighWatermark != p.remembered.highWatermark || p.offsets.LogStart != p.remembered.logStart
 		p.remembered.told(p)
 		p.remembered.answered = p.size > 0

@@ -14,6 +14,7 @@ func (s *Server) appendProduceAnswer(b []byte, r *request, call *produceCall) []
 	b = appendResponseHeader(b, r.header, flexible)
 	b = appendArrayLen(b, len(call.topics), flexible)
 	next := 0
+	var leaders []int32
 	for _, t := range call.topics {
 		if r.version >= produceIDsMin {
 			b = append(b, t.id[:]...)
@@ -22,7 +23,7 @@ func (s *Server) appendProduceAnswer(b []byte, r *request, call *produceCall) []
 		}
 		b = appendArrayLen(b, t.parts, flexible)
 		for range t.parts {
-			b = s.appendProducedPartition(b, r, &call.parts[next], flexible)
+			b, leaders = s.appendProducedPartition(b, r, &t, &call.parts[next], leaders)
 			next++
 		}
 		b = appendTags(b, flexible)
@@ -30,11 +31,17 @@ func (s *Server) appendProduceAnswer(b []byte, r *request, call *produceCall) []
 	if r.version >= 1 {
 		b = binary.BigEndian.AppendUint32(b, 0) // throttle time
 	}
-	b = appendTags(b, flexible)
+	if r.version >= produceLeaderMin {
+		b = s.appendEndpoints(b, leaders)
+	} else {
+		b = appendTags(b, flexible)
+	}
 	return closeFrame(b, start, 0)
 }
 
-func (s *Server) appendProducedPartition(b []byte, r *request, p *producedPartition, flexible bool) []byte {
+// appendProducedPartition also gives leaders with the one it named, if any.
+func (s *Server) appendProducedPartition(b []byte, r *request, t *producedTopic, p *producedPartition, leaders []int32) ([]byte, []int32) {
+	flexible := r.version >= 9
 	code, text := s.produceCode(r, p.err)
 	base, appendTime, logStart := p.base, p.appendTime, p.logStart
 	if code != 0 && code != kerr.DuplicateSequenceNumber.Code {
@@ -53,5 +60,11 @@ func (s *Server) appendProducedPartition(b []byte, r *request, p *producedPartit
 		b = appendArrayLen(b, 0, flexible) // record errors: a batch is refused whole
 		b = appendMessage(b, text, flexible)
 	}
-	return appendTags(b, flexible)
+	if r.version >= produceLeaderMin && code != 0 {
+		if l := s.hint(code, t.name, t.id, r.version >= produceIDsMin, p.partition); l.node >= 0 {
+			b = appendCurrentLeader(append(b, 1), 0, l)
+			return b, append(leaders, l.node)
+		}
+	}
+	return appendTags(b, flexible), leaders
 }

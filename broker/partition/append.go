@@ -17,6 +17,9 @@ func (p *Partition) Append(r logio.AppendRequest) {
 	settings := p.settings
 	p.mu.Unlock()
 	b, err := admit(r, &settings, p.nowMs())
+	if err == nil {
+		err = p.checkInSync(r.Acks, settings.MinInsyncReplicas)
+	}
 	if err != nil {
 		r.Done(p.refused(err))
 		return
@@ -26,6 +29,18 @@ func (p *Partition) Append(r logio.AppendRequest) {
 	if err != nil {
 		r.Done(p.refused(err))
 	}
+}
+
+// checkInSync holds min.insync.replicas, before anything is appended: what was
+// appended waits for a majority whatever is up.
+func (p *Partition) checkInSync(acks logio.Acks, least int) error {
+	if acks != logio.AcksAll || least <= 1 || p.cfg.InSync == nil {
+		return nil
+	}
+	if up := p.cfg.InSync(); up < least {
+		return fmt.Errorf("%w: %s: %d of %d", logio.ErrNotEnoughReplicas, p.Name(), up, least)
+	}
+	return nil
 }
 
 // appendBatch is one step of the shard loop: check, stamp, propose, move.

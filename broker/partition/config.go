@@ -60,6 +60,9 @@ type Config struct {
 	// Fenced reports that a newer incarnation owns the bucket: nothing is
 	// acked any more. nil: never.
 	Fenced func() bool
+	// InSync is how many replicas are up, this one included, as far as this
+	// broker knows; acks=all is refused below min.insync.replicas. nil: all.
+	InSync func() int
 	// Pin is the offset that retention must not pass, because somebody (the
 	// table) has not seen it yet; false for none. May be nil.
 	Pin func() (record.Offset, bool)

@@ -163,6 +163,12 @@ func (p *Partition) readable(ready bool) error {
 	return nil
 }
 
+// following says whether this replica hears a leader: then what it knows to be
+// committed is not long behind what the leader shows. It needs mu.
+func (p *Partition) following() bool {
+	return !p.closed && p.stopped == nil && !p.lead.Leading && p.lead.Leader >= 0
+}
+
 // nowMs is the broker's clock in ms since the Unix epoch.
 func (p *Partition) nowMs() int64 { return p.cfg.Now().UnixMilli() }
 
@@ -177,11 +183,11 @@ func (p *Partition) EpochEnd(epoch record.LeaderEpoch) (logio.EpochEnd, error) {
 }
 
 // Notify calls fn once when the end that iso shows passes after, at once if it
-// has, and also when the replica stops leading, so that nobody waits in vain.
+// has, and also when another replica leads, so that nobody waits in vain.
 // fn must not block; cancel forgets it.
 func (p *Partition) Notify(iso logio.Isolation, after record.Offset, fn func()) (cancel func()) {
 	p.mu.Lock()
-	if p.readable(false) != nil || p.offsets().End(iso) > after {
+	if p.readable(false) != nil && !p.following() || p.offsets().End(iso) > after {
 		p.mu.Unlock()
 		fn()
 		return func() {}

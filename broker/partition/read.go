@@ -13,7 +13,7 @@ import (
 // isolation shows: from memory, else this disk, else the bucket.
 func (p *Partition) Read(ctx context.Context, r logio.ReadRequest) (logio.ReadResult, error) {
 	p.mu.Lock()
-	res := logio.ReadResult{Offsets: p.offsets()}
+	res := logio.ReadResult{Offsets: p.offsets(), Followed: !p.lead.Leading}
 	err := p.checkRead(&r, &res.Offsets)
 	p.mu.Unlock()
 	if err != nil {
@@ -34,10 +34,13 @@ func (p *Partition) Read(ctx context.Context, r logio.ReadRequest) (logio.ReadRe
 
 // checkRead says whether this replica answers r now. It needs mu.
 func (p *Partition) checkRead(r *logio.ReadRequest, o *logio.Offsets) error {
-	if err := p.readable(r.Offset >= o.HighWatermark); err != nil {
+	if err := p.readable(r.Offset >= o.HighWatermark); err != nil && !(r.Follower && p.following()) {
 		return err
 	}
 	switch {
+	case !p.lead.Leading && r.Offset > o.HighWatermark:
+		// Only behind, maybe: the leader decides what is out of range.
+		return fmt.Errorf("%w: %s: offset %d, this replica knows of %d", logio.ErrNotAvailable, p.Name(), r.Offset, o.HighWatermark)
 	case r.CurrentEpoch >= 0 && r.CurrentEpoch < o.Epoch:
 		return fmt.Errorf("%w: %s: asked with epoch %d, it is %d", logio.ErrFencedEpoch, p.Name(), r.CurrentEpoch, o.Epoch)
 	case r.CurrentEpoch > o.Epoch:

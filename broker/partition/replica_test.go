@@ -297,3 +297,76 @@ func TestRemoveDuringWrite(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Shows that a replica that follows serves readers who allow it, up to what it
+// knows to be committed; that one who waits there is woken by the commit and by
+// a change of leaders; and that it serves nobody once it hears no leader.
+func TestFollowerServesWhatIsCommitted(t *testing.T) {
+	p, g := newReplica(t)
+	g.term(t, 1, false)
+	for i := range 2 {
+		b := makeBatch(t, record.Builder{}, 1000, 1, 5)
+		b.SetBaseOffset(record.Offset(i))
+		b.SetEpoch(1)
+		if err := g.add(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.machine.Commit(2)
+	read := func(at record.Offset, follower bool) (logio.ReadResult, error) {
+		return p.Read(t.Context(), logio.ReadRequest{Offset: at, BytesMax: 1 << 20, CurrentEpoch: -1, Follower: follower})
+	}
+	if _, err := read(0, false); !errors.Is(err, logio.ErrNotLeader) {
+		t.Errorf("a reader who wants the leader gets %v", err)
+	}
+	if res, err := read(0, true); err != nil || len(res.Batches) != 1 || res.Offsets.HighWatermark != 1 || !res.Followed {
+		t.Errorf("%+v, %v", res, err)
+	}
+	if _, err := read(2, true); !errors.Is(err, logio.ErrNotAvailable) {
+		t.Errorf("beyond what is committed: %v", err)
+	}
+	woken := 0
+	wait := func() { p.Notify(logio.ReadUncommitted, 1, func() { woken++ }) }
+	wait()
+	if g.machine.Commit(2); woken != 0 {
+		t.Error("woken for nothing")
+	}
+	if g.machine.Commit(3); woken != 1 {
+		t.Error("not woken by a commit")
+	}
+	p.Notify(logio.ReadUncommitted, 2, func() { woken++ })
+	g.lead = multiraft.Leadership{Term: 1, Leader: -1}
+	if g.machine.Lead(g.lead); woken != 2 {
+		t.Error("not woken when the leader is lost")
+	}
+	if _, err := read(0, true); !errors.Is(err, logio.ErrNotLeader) {
+		t.Errorf("without a leader: %v", err)
+	}
+}
+
+// Shows that acks=all is refused, before anything is appended, while fewer
+// replicas are up than min.insync.replicas, and that other acks are not.
+func TestTooFewReplicasRefuseAcksAll(t *testing.T) {
+	p, g := newReplica(t)
+	up := 1
+	p.cfg.InSync = func() int { return up }
+	s := testSettings()
+	s.MinInsyncReplicas = 2
+	p.Configure(s)
+	g.term(t, 1, true)
+	send := func(acks logio.Acks) error {
+		var got error
+		p.Append(logio.AppendRequest{Batch: makeBatch(t, record.Builder{}, 1000, 1, 5), Acks: acks, Done: func(r logio.AppendResult) { got = r.Err }})
+		return got
+	}
+	if err := send(logio.AcksAll); !errors.Is(err, logio.ErrNotEnoughReplicas) || g.last != 1 {
+		t.Errorf("%v, the log ends at %d", err, g.last)
+	}
+	if err := send(logio.AcksLeader); err != nil || g.last != 2 {
+		t.Errorf("acks=1: %v, the log ends at %d", err, g.last)
+	}
+	up = 2
+	if err := send(logio.AcksAll); err != nil || g.last != 3 {
+		t.Errorf("with two up: %v, the log ends at %d", err, g.last)
+	}
+}

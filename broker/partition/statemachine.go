@@ -148,8 +148,14 @@ func (m *stateMachine) Lead(l multiraft.Leadership) {
 	p := (*Partition)(m)
 	p.mu.Lock()
 	lost := p.lead.Leading && (!l.Leading || l.Term != p.lead.Term)
+	other := p.lead.Leading != l.Leading || p.lead.Leader != l.Leader
 	p.lead = l
+	var watching watchers
+	if other && !lost {
+		watching, p.watchers = p.watchers, nil
+	}
 	p.mu.Unlock()
+	call(watching)
 	if lost {
 		p.failAll(fmt.Errorf("%w: %s: broker %d leads term %d", logio.ErrNotLeader, p.Name(), l.Leader, l.Term))
 	}

@@ -30,6 +30,9 @@ var (
 	ErrInvalidTimestamp     = errors.New("timestamp is outside the topic's bounds")
 	ErrInvalidRecord        = errors.New("record is not valid for this topic")
 
+	// ErrNotEnoughReplicas: fewer replicas are up than min.insync.replicas;
+	// nothing was appended. Retriable.
+	ErrNotEnoughReplicas = errors.New("fewer replicas are up than min.insync.replicas")
 	// ErrBusy: a queue or memory bound is reached; retriable.
 	ErrBusy = errors.New("broker is over its memory or queue bound")
 	// ErrStorage: the disk failed or is full, or the bucket is needed and
@@ -96,6 +99,9 @@ type ReadRequest struct {
 	MinOne   bool
 	// CurrentEpoch is the leader epoch the client believes in, -1 for unknown.
 	CurrentEpoch record.LeaderEpoch
+	// Follower: a replica that does not lead may answer too, up to what it
+	// knows to be committed.
+	Follower bool
 }
 
 // Source is where bytes of a read came from; for metrics and the demo.
@@ -120,7 +126,9 @@ type ReadResult struct {
 	Offsets Offsets
 	Batches [][]byte
 	Aborted []AbortedTxn // for ReadCommitted
-	Bytes   [SourceCount]int64
+	// Followed: a replica that does not lead gave this answer.
+	Followed bool
+	Bytes    [SourceCount]int64
 }
 
 // Size is the number of bytes in Batches.

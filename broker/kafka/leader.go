@@ -1,0 +1,107 @@
+package kafka
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"tidewater/broker/cluster"
+	"tidewater/internal/record"
+)
+
+// leading is who leads a partition and in which epoch; node -1 is unknown.
+type leading struct {
+	node  int32
+	epoch record.LeaderEpoch
+}
+
+// leader is the newest that this broker knows of a partition's leader: what its
+// own replica heard in the last election, or what the controller was told.
+func (s *Server) leader(id record.PartitionID, p *cluster.Partition) leading {
+	if node, epoch := s.cfg.Partitions.Leader(id); node >= 0 && epoch > p.LeaderEpoch {
+		return leading{node, epoch}
+	}
+	return leading{p.Leader, p.LeaderEpoch}
+}
+
+// hint is the leader to tell a client beside an error that says that it asked
+// the wrong broker or with an old epoch (KIP-951), so that it need not ask for
+// metadata first. A broker never points at itself.
+func (s *Server) hint(code int16, name []byte, id record.TopicID, byID bool, partition int32) leading {
+	none := leading{-1, -1}
+	if code != kerr.NotLeaderForPartition.Code && code != kerr.FencedLeaderEpoch.Code {
+		return none
+	}
+	t, err := s.resolve(name, id, byID)
+	if err != nil || partition < 0 || int(partition) >= len(t.partitions) {
+		return none
+	}
+	l := s.leader(record.PartitionID{Topic: t.id, Partition: partition}, &t.partitions[partition])
+	if l.node == s.cfg.NodeID || l.node < 0 {
+		return none
+	}
+	return l
+}
+
+// appendCurrentLeader writes a hint as a tagged field.
+func appendCurrentLeader(b []byte, tag uint64, l leading) []byte {
+	b = binary.AppendUvarint(b, tag)
+	b = append(b, 4+4+1)
+	b = binary.BigEndian.AppendUint32(b, uint32(l.node))
+	b = binary.BigEndian.AppendUint32(b, uint32(l.epoch))
+	return append(b, 0)
+}
+
+// appendEndpoints writes an answer's tags: where the brokers named in hints are
+// found, as tag 0, or nothing.
+func (s *Server) appendEndpoints(b []byte, nodes []int32) []byte {
+	var list []byte
+	n := 0
+	for _, k := range s.cfg.View().Brokers() {
+		if !slices.Contains(nodes, k.ID) {
+			continue
+		}
+		l := s.clientListener(k)
+		list = binary.BigEndian.AppendUint32(list, uint32(k.ID))
+		list = appendString(list, l.Host, true)
+		list = binary.BigEndian.AppendUint32(list, uint32(l.Port))
+		list = appendMessage(list, k.Rack, true)
+		list = append(list, 0)
+		n++
+	}
+	if n == 0 {
+		return append(b, 0)
+	}
+	length := binary.AppendUvarint(nil, uint64(n)+1)
+	b = append(b, 1, 0)
+	b = binary.AppendUvarint(b, uint64(len(length)+len(list)))
+	return append(append(b, length...), list...)
+}
+
+// alive says whether a broker is up, as far as this one knows.
+func (s *Server) alive(node int32) bool {
+	return node == s.cfg.NodeID || s.cfg.Alive == nil || s.cfg.Alive(node)
+}
+
+// preferred is the replica that a consumer in rack should read from (KIP-392):
+// one that is up and in its rack, when the leader, which is asked, is in
+// another. -1 is the leader itself.
+func (s *Server) preferred(rack string, p *cluster.Partition) int32 {
+	if rack == "" || len(p.Replicas) < 2 {
+		return -1
+	}
+	found := int32(-1)
+	for _, b := range s.cfg.View().Brokers() {
+		if b.Rack != rack || !slices.ContainsFunc(p.Replicas, func(r cluster.Replica) bool { return r.Node == b.ID }) {
+			continue
+		}
+		if b.ID == s.cfg.NodeID {
+			return -1
+		}
+		if found < 0 && s.alive(b.ID) {
+			found = b.ID
+		}
+	}
+	return found
+}

@@ -1,0 +1,116 @@
+package kafka
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"tidewater/broker/cluster"
+	"tidewater/internal/logio"
+	"tidewater/internal/record"
+)
+
+// three makes a world of brokers 1, 2 and 3 on racks a, b and b, of which 3 is
+// down, and a topic with a replica on each.
+func three(t *testing.T) (*world, *cluster.Topic) {
+	t.Helper()
+	c := newFakeCluster()
+	for _, id := range []int32{2, 3} {
+		c.others = append(c.others, &cluster.Broker{ID: id, Rack: "b", Listeners: []cluster.Listener{{Name: "kafka", Host: "far", Port: 9000 + id}}})
+	}
+	w := openOver(t, c, func(cfg *Config) { cfg.Alive = func(node int32) bool { return node != 3 } })
+	topic := w.topic(t, "t", 1)
+	c.mu.Lock()
+	topic.Partitions[0].Replicas = []cluster.Replica{{Node: 1, ID: 1}, {Node: 3, ID: 3}, {Node: 2, ID: 2}}
+	c.mu.Unlock()
+	return w, topic
+}
+
+// Shows that a client that asks a broker which does not lead is told who does
+// and where, in Produce and Fetch, from the newest that this broker knows, and
+// only in the versions that have room for it (KIP-951).
+func TestWrongBrokerNamesTheLeader(t *testing.T) {
+	w, topic := three(t)
+	w.cluster.mu.Lock()
+	w.cluster.lookupErr = logio.ErrNotLeader
+	w.cluster.led = leading{2, 30}
+	w.cluster.mu.Unlock()
+	c := w.dial(t)
+	for i, v := range []int16{9, 10, 13} {
+		req := produceOf(v, "t", topic.ID, 0, -1, batchOf(t, 1, record.None))
+		c.send(frameOf(int32(i), req))
+		resp := c.answer(int32(i), req).(*kmsg.ProduceResponse)
+		p := resp.Topics[0].Partitions[0]
+		wantLeader(t, v, p.ErrorCode, p.CurrentLeader.LeaderID, p.CurrentLeader.LeaderEpoch, v >= 10)
+		if v >= 10 && (len(resp.Brokers) != 1 || resp.Brokers[0].NodeID != 2 || resp.Brokers[0].Host != "far" || resp.Brokers[0].Port != 9002 || *resp.Brokers[0].Rack != "b") {
+			t.Errorf("Produce v%d: endpoints %+v", v, resp.Brokers)
+		}
+	}
+	for i, v := range []int16{11, 12, 16} {
+		req := fetchOf(v, "t", topic.ID, 0)
+		c.send(frameOf(int32(i), req))
+		resp := c.answer(int32(i), req).(*kmsg.FetchResponse)
+		p := resp.Topics[0].Partitions[0]
+		wantLeader(t, v, p.ErrorCode, p.CurrentLeader.LeaderID, p.CurrentLeader.LeaderEpoch, v >= 12)
+		if v >= 16 != (len(resp.Brokers) == 1) {
+			t.Errorf("Fetch v%d: endpoints %+v", v, resp.Brokers)
+		}
+	}
+}
+
+func wantLeader(t *testing.T, version, code int16, node, epoch int32, told bool) {
+	t.Helper()
+	if code != kerr.NotLeaderForPartition.Code {
+		t.Errorf("v%d: %v", version, kerr.ErrorForCode(code))
+	}
+	if told != (node == 2 && epoch == 30) {
+		t.Errorf("v%d: leader %d in epoch %d", version, node, epoch)
+	}
+}
+
+// Shows that metadata has the newest leader, and brokers that are down neither
+// among the brokers nor in sync; they are listed as offline, and as fenced
+// when asked for.
+func TestMetadataOfBrokersThatAreDown(t *testing.T) {
+	w, _ := three(t)
+	w.cluster.mu.Lock()
+	w.cluster.led = leading{2, 30}
+	w.cluster.mu.Unlock()
+	m := kmsg.NewPtrMetadataRequest()
+	m.Version = 12
+	r := w.Server.metadata(within(t), &request{}, m).(*kmsg.MetadataResponse)
+	p := r.Topics[0].Partitions[0]
+	if len(r.Brokers) != 2 || p.Leader != 2 || p.LeaderEpoch != 30 || !slices.Equal(p.Replicas, []int32{1, 3, 2}) ||
+		!slices.Equal(p.ISR, []int32{1, 2}) || !slices.Equal(p.OfflineReplicas, []int32{3}) {
+		t.Errorf("%d brokers, partition %+v", len(r.Brokers), p)
+	}
+	d := kmsg.NewPtrDescribeClusterRequest()
+	d.Version, d.EndpointType, d.IncludeFencedBrokers = 2, 1, true
+	if got := w.Server.describeCluster(within(t), &request{}, d).(*kmsg.DescribeClusterResponse).Brokers; len(got) != 3 || got[1].IsFenced || !got[2].IsFenced {
+		t.Errorf("described %+v", got)
+	}
+}
+
+// Shows that a leader sends consumers that name their rack to a replica there
+// that is up, with no records, and serves all others itself.
+func TestConsumersAreSentToTheirRack(t *testing.T) {
+	w, topic := three(t)
+	c := w.dial(t)
+	produced := produceOf(9, "t", topic.ID, 0, -1, batchOf(t, 1, record.None))
+	c.send(frameOf(0, produced))
+	c.answer(0, produced)
+	for i, line := range []struct {
+		rack string
+		want int32
+	}{{"", -1}, {"a", -1}, {"b", 2}, {"c", -1}} {
+		req := fetchOf(11, "t", topic.ID, 0)
+		req.Rack = line.rack
+		c.send(frameOf(int32(i), req))
+		p := c.answer(int32(i), req).(*kmsg.FetchResponse).Topics[0].Partitions[0]
+		if p.ErrorCode != 0 || p.PreferredReadReplica != line.want || (len(p.RecordBatches) == 0) != (line.want >= 0) || p.HighWatermark != 1 {
+			t.Errorf("rack %q: %+v", line.rack, p)
+		}
+	}
+}
