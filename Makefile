@@ -42,7 +42,11 @@ e2e: build ## the same road with kcat, librdkafka, the Java client, PyIceberg an
 bench: build ## the figures in bench/README.md
 	$(GO) run -trimpath ./bench -binary bin/tidewater
 
+harness: build ## real brokers under faults, needs root (NODES=3 TIME=5m SEED=1)
+	$(GO) build -trimpath -o bin/harness ./harness
+	bin/harness -binary bin/tidewater -nodes $(or $(NODES),3) -time $(or $(TIME),5m) -seed $(or $(SEED),1)
+
 clean: ## what make made
 	rm -rf bin data
 
-.PHONY: help build demo test race sim fuzz lint e2e bench clean
+.PHONY: help build demo test race sim fuzz lint e2e bench harness clean

@@ -18,6 +18,7 @@ var mayImport = map[string][]string{
 	"cmd":               {"broker", "internal", "iceberg", "tiering", "catalog"},
 	"demo":              {"internal", "demo"},
 	"bench":             {"internal", "demo"},
+	"harness":           {},
 	"broker":            {"broker", "tiering", "iceberg", "catalog", "readreplica", "internal", "console"},
 	"broker/kafka":      {"broker/group", "broker/cluster", "internal"},
 	"broker/http":       {"internal"},
