@@ -48,28 +48,31 @@ func (p *Partition) Find(ctx context.Context, ts int64, iso logio.Isolation) (lo
 // findMax compares the newest record of the bucket's segments with those in
 // memory.
 func (p *Partition) findMax(ctx context.Context, o logio.Offsets, iso logio.Isolation) (logio.FoundOffset, error) {
-	found, err := p.src.FindMax(ctx)
+	end := o.End(iso)
+	at, ms, epoch, err := record.Newest(p.memoryBatches(), o.LogStart, end)
+	if err != nil {
+		return logio.FoundOffset{}, err
+	}
+	found, err := p.src.FindMax(ctx, o.LogStart, end, ms)
 	if err != nil {
 		return found, err
 	}
-	tail := p.memoryBytes()
-	newest := found.Timestamp
-	for rest := tail; len(rest) > 0; {
-		b, after, err := record.Next(rest)
-		if err != nil {
-			return found, err
-		}
-		newest, rest = max(newest, b.MaxTimestamp()), after
-	}
-	if newest > found.Timestamp {
-		if found, err = remote.FindInBatches(tail, o.LogStart, newest); err != nil {
-			return found, err
-		}
-	}
-	if found.Offset >= o.End(iso) {
-		return logio.FoundOffset{Offset: -1, Timestamp: -1, Epoch: -1}, nil
+	// What both hold is the same record; of equals the lower offset counts.
+	if ms > found.Timestamp || ms == found.Timestamp && at < found.Offset {
+		return logio.FoundOffset{Offset: at, Timestamp: ms, Epoch: epoch}, nil
 	}
 	return found, nil
+}
+
+// memoryBatches are the batches in memory; nobody changes them.
+func (p *Partition) memoryBatches() []record.Batch {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := make([]record.Batch, len(p.run))
+	for i, b := range p.run {
+		all[i] = b.batch
+	}
+	return all
 }
 
 // memoryBytes are the batches in memory, one after the other.

@@ -106,6 +106,9 @@ type Remote interface {
 	Read(ctx context.Context, r logio.ReadRequest) (logio.ReadResult, error)
 	// Find gives the first record not older than ts; Offset -1 is none.
 	Find(ctx context.Context, ts int64) (logio.FoundOffset, error)
+	// FindMax gives the first record of [from, end) that has the greatest
+	// timestamp; Offset -1 is none, or none as new as atLeast.
+	FindMax(ctx context.Context, from, end record.Offset, atLeast int64) (logio.FoundOffset, error)
 	// Keep gives the base offset of the oldest segment to keep: from the front
 	// those go whose newest timestamp is below olderThan (ms; a negative one
 	// keeps all) or that are not needed to hold bytesMax bytes (negative: no

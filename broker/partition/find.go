@@ -34,7 +34,7 @@ func (p *Partition) Find(ctx context.Context, ts int64, iso logio.Isolation) (lo
 		}
 		return p.known(o.Archived-1, -1), nil
 	case logio.TimeMaxTimestamp:
-		return p.findNewest(ctx, o.LocalLogStart, end)
+		return p.findNewest(ctx, &o, end)
 	}
 	if ts < 0 {
 		return none, fmt.Errorf("%w: timestamp %d has no meaning", logio.ErrInvalidTimestamp, ts)
@@ -75,30 +75,6 @@ func (p *Partition) findTime(ctx context.Context, ts int64, o *logio.Offsets, en
 		from = younger
 	}
 	return p.findFrom(ctx, max(from, o.LocalLogStart), end, func(r *record.Record) bool { return r.Timestamp >= ts })
-}
-
-// findNewest finds the first record with the largest timestamp on this disk.
-func (p *Partition) findNewest(ctx context.Context, from, end record.Offset) (logio.FoundOffset, error) {
-	top := p.segments.MaxTimestamp()
-	p.mu.Lock()
-	for i := range p.tail.entries {
-		if e := &p.tail.entries[i]; e.base < e.next && e.next <= end {
-			top = max(top, record.Batch(e.Data).MaxTimestamp())
-		}
-	}
-	stable := p.stable.next
-	p.mu.Unlock()
-	if top < 0 {
-		return logio.FoundOffset{Offset: -1, Timestamp: -1, Epoch: -1}, nil
-	}
-	at, _, ok, err := p.segments.Find(top)
-	if err != nil {
-		return logio.FoundOffset{Offset: -1}, fmt.Errorf("%w: find newest record of %s: %w", logio.ErrStorage, p.Name(), err)
-	}
-	if !ok {
-		at = stable
-	}
-	return p.findFrom(ctx, max(at, from), end, func(r *record.Record) bool { return r.Timestamp >= top })
 }
 
 // findFrom walks the records of [from, end) to the first that is wanted.

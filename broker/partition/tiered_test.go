@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -85,6 +86,20 @@ func (b *bucket) Find(_ context.Context, ts int64) (logio.FoundOffset, error) {
 		}
 	}
 	return logio.FoundOffset{Offset: -1}, b.err
+}
+
+func (b *bucket) FindMax(_ context.Context, from, end record.Offset, atLeast int64) (logio.FoundOffset, error) {
+	var all []record.Batch
+	for _, s := range b.segments {
+		for _, batch := range s.batches {
+			all = append(all, batch)
+		}
+	}
+	at, ms, epoch, err := record.Newest(all, from, end)
+	if err != nil || ms < atLeast {
+		return logio.FoundOffset{Offset: -1, Timestamp: -1, Epoch: -1}, err
+	}
+	return logio.FoundOffset{Offset: at, Timestamp: ms, Epoch: epoch}, b.err
 }
 
 func (b *bucket) Keep(_ context.Context, olderThan, bytesMax int64) (record.Offset, error) {
@@ -246,6 +261,62 @@ func TestTieredReads(t *testing.T) {
 	}
 	if res := w.read(logio.ReadRequest{Offset: 8, BytesMax: 100, MinOne: true}); len(res.Batches) != 1 {
 		t.Fatal("the hot part needs the bucket")
+	}
+}
+
+// The newest record is the same one wherever it and the others lie: first of
+// its timestamp, not below the log start, not past what the isolation shows.
+func TestNewestOverAllTiers(t *testing.T) {
+	times := []int64{3000, 9000, 1000, 9000, 8000, 2000, 8000}
+	newest := func(from int) (record.Offset, int64) {
+		at, ms := record.Offset(-1), int64(-1)
+		for i := from; i < len(times); i++ {
+			if times[i] > ms {
+				at, ms = record.Offset(i), times[i]
+			}
+		}
+		return at, ms
+	}
+	for cold := range len(times) + 1 { // so many segments only in the bucket
+		for _, warm := range []int{len(times), 5} { // written to segments, the others in memory
+			w := newWorld(t)
+			b := &bucket{}
+			w.remote, w.settings.Tiered = b, true
+			w.settings.TimestampAfterMax = math.MaxInt64
+			w.budget = NewBudget(1<<30, 0)
+			w.open()
+			check := func(from int) {
+				t.Helper()
+				at, ms := newest(from)
+				f, err := w.p.Find(context.Background(), logio.TimeMaxTimestamp, logio.ReadUncommitted)
+				if err != nil || f.Offset != at || f.Timestamp != ms || (f.Epoch < 0) != (at < 0) {
+					t.Fatalf("%d cold, %d in segments, log starts at %d: %+v, %v; want %d at %d", cold, warm, from, f, err, at, ms)
+				}
+			}
+			if f, err := w.p.Find(context.Background(), logio.TimeMaxTimestamp, logio.ReadUncommitted); err != nil || f.Offset != -1 || f.Timestamp != -1 {
+				t.Fatalf("newest of nothing: %+v, %v", f, err)
+			}
+			for i, ms := range times {
+				w.append(makeBatch(t, record.Builder{}, ms, 1, 5))
+				if i < warm {
+					w.write(i%2 == 1 || i < cold)
+				}
+			}
+			b.archive(t, w.p)
+			w.settings.LocalRetentionBytes = int64(max(warm-cold, 0) * len(makeBatch(t, record.Builder{}, 0, 1, 5)))
+			w.p.Configure(w.settings)
+			w.retain()
+			if o := w.offsets(); o.LocalLogStart != record.Offset(min(cold, warm)) {
+				t.Fatalf("%d of %d are to be cold: %+v", cold, warm, o)
+			}
+			check(0)
+			for from := range len(times) + 1 {
+				if _, err := w.p.Trim(context.Background(), record.Offset(from)); err != nil {
+					t.Fatal(err)
+				}
+				check(from)
+			}
+		}
 	}
 }
 

@@ -18,8 +18,10 @@ func none() logio.FoundOffset { return logio.FoundOffset{Offset: -1, Timestamp: 
 // epoch) by the newest manifest; offset -1 if there is none.
 func (p *Partition) Find(ctx context.Context, ts int64) (logio.FoundOffset, error) {
 	found, err := p.find(ctx, ts)
-	if errors.Is(err, objstore.ErrNotFound) { // retired since this manifest
-		if _, err = p.Refresh(ctx); err == nil {
+	// The object may have been retired, and newer ones added, since this manifest.
+	if errors.Is(err, objstore.ErrNotFound) || err == nil && found.Offset < 0 {
+		var news bool
+		if news, err = p.Refresh(ctx); err == nil && news {
 			found, err = p.find(ctx, ts)
 		}
 	}
@@ -40,25 +42,6 @@ func (p *Partition) find(ctx context.Context, ts int64) (logio.FoundOffset, erro
 		return found.Offset < 0, err
 	})
 	return found, err
-}
-
-// FindMax gives the first record that has the greatest timestamp.
-func (p *Partition) FindMax(ctx context.Context) (logio.FoundOffset, error) {
-	m, err := p.known(ctx, 0)
-	if err != nil {
-		return none(), err
-	}
-	newest := int64(-1)
-	for _, g := range m.Pages {
-		newest = max(newest, g.MaxTimestamp)
-	}
-	for _, e := range m.Entries {
-		newest = max(newest, e.MaxTimestamp)
-	}
-	if newest < 0 {
-		return none(), nil
-	}
-	return p.Find(ctx, newest)
 }
 
 // findIn looks through one entry, from the first block that may hold ts.
@@ -99,7 +82,7 @@ func FindInBatches(p []byte, start record.Offset, ts int64) (logio.FoundOffset, 
 			return none(), err
 		}
 		p = rest
-		if b.MaxTimestamp() < ts || b.NextOffset() <= start {
+		if b.MaxTimestamp() < ts || b.NextOffset() <= start || b.Control() {
 			continue
 		}
 		if err := r.Reset(b, 0); err != nil {

@@ -277,8 +277,17 @@ func TestTimesAreFound(t *testing.T) {
 	if found.Offset != -1 {
 		t.Fatalf("a time after the log is found at %d", found.Offset)
 	}
-	if found, err = p.FindMax(t.Context()); err != nil || found.Offset != 897 {
-		t.Fatalf("newest record: %+v, %v", found, err)
+	for _, x := range []struct{ from, end, want record.Offset }{{0, 900, 897}, {0, 897, 894}, {0, 896, 894}, {898, 900, 898}, {898, 898, -1}, {5, 6, 5}} {
+		if found, err = p.FindMax(t.Context(), x.from, x.end, -1); err != nil || found.Offset != x.want || (found.Epoch == 5) != (x.want >= 0) {
+			t.Fatalf("newest record of [%d, %d): %+v, %v, want %d", x.from, x.end, found, err, x.want)
+		}
+	}
+	before := c.Mem.Stats().Gets
+	if found, err = p.FindMax(t.Context(), 0, 900, first+299_000+1); err != nil || found.Offset != -1 {
+		t.Fatalf("newest record, a newer one is known: %+v, %v", found, err)
+	}
+	if n := c.Mem.Stats().Gets - before; n != 0 {
+		t.Fatalf("%d GETs for an answer that the manifest gives", n)
 	}
 	m := p.Manifest()
 	for i, e := range m.Entries {
