@@ -12,11 +12,21 @@ import (
 
 // Defaults and bounds of Config.
 const (
-	TickEveryDefault = 100 * time.Millisecond
-	// electionTicks and heartbeatTicks give an election timeout of one to two
-	// seconds and two heartbeats a second at the default tick.
+	TickEveryDefault = 50 * time.Millisecond
+	// electionTicks and heartbeatTicks give an election timeout of 0.5 to 1 s
+	// and five heartbeats a second at the default tick. A leader that hears
+	// from no majority for that long steps down.
 	electionTicks  = 10
-	heartbeatTicks = 5
+	heartbeatTicks = 4
+	// staggerTicks is between two replicas' attempts to follow a leader whose
+	// broker is gone: longer than an election takes, disk included.
+	staggerTicks = 3
+	// quiesceTicks is how long a group has nothing to do before it rests.
+	quiesceTicks = 60
+	// snapshotTicks is after how long a leader gives up a RaftSnapshot that
+	// was not answered and sends a newer one. A follower that is still busy
+	// with the last one takes no notice.
+	snapshotTicks = 40
 
 	QueueMaxDefault = 4096
 	// QueueWaitDefault is how long Do waits for room before it answers
@@ -43,9 +53,18 @@ const (
 	// is full.
 	batchesInFlightMax = 8
 	// messageBytesMax bounds one append message to a peer, inflightMessages
-	// how many may be under way.
+	// and inflightBytes what may be under way to it.
 	messageBytesMax  = 1 << 20
-	inflightMessages = 64
+	inflightMessages = 256
+	inflightBytes    = 16 << 20
+	// keepBytesMax bounds what a group keeps in memory of entries below its
+	// mark, for a follower that is a little behind: less than what sending a
+	// RaftSnapshot costs.
+	keepBytesMax = 8 << 20
+
+	// InstallsMaxDefault is how many replicas of a broker are brought up to
+	// date by copying at a time.
+	InstallsMaxDefault = 4
 )
 
 // Config is what a Host, a Node or a Shard is made with.
@@ -61,8 +80,8 @@ type Config struct {
 	// Transport carries messages to other brokers; nil drops them, which is
 	// right for groups of one.
 	Transport Transport
-	// TickEvery is raft's tick (0: TickEveryDefault). An election takes one to
-	// two seconds' worth of the default.
+	// TickEvery is raft's tick (0: TickEveryDefault). A leader's silence is
+	// noticed after ten to twenty, its broker's death when PeerDown is called.
 	TickEvery time.Duration
 	// QueueMax bounds the tasks and messages waiting at a shard, QueueWait how
 	// long Do waits at that bound before it answers ErrBusy.
@@ -77,6 +96,9 @@ type Config struct {
 	// EntryBytesMax bounds one proposal (0: EntryBytesMaxDefault); the journal
 	// must take an entry of that size.
 	EntryBytesMax int
+	// InstallsMax bounds the replicas that are brought up to date by copying at
+	// a time (0: InstallsMaxDefault). It is divided among the shards.
+	InstallsMax int
 	// Log gets raft's warnings; nil is slog.Default.
 	Log *slog.Logger
 	// Fault plants errors that the simulation's checkers must catch.
@@ -87,6 +109,15 @@ type Config struct {
 type Fault struct {
 	// AckBeforeFlush tells raft that writes are durable before they are.
 	AckBeforeFlush bool
+	// SkipTermCheck lets messages of past terms count as present ones.
+	SkipTermCheck bool
+	// StaleReads confirms a leader without asking a majority, and leaves a
+	// leader that lost its majority believing that it knows what is committed.
+	StaleReads bool
+	// WipedRejoins lets a replica whose log is gone begin again under its id.
+	WipedRejoins bool
+	// Forward has followers pass proposals on to the leader.
+	Forward bool
 }
 
 // Validate fills in defaults and collects every fault.
@@ -99,6 +130,7 @@ func (c *Config) Validate() error {
 	setDefault(&c.UncommittedBytesMax, UncommittedBytesMaxDefault)
 	setDefault(&c.HeldBytesMax, HeldBytesMaxDefault)
 	setDefault(&c.EntryBytesMax, EntryBytesMaxDefault)
+	setDefault(&c.InstallsMax, InstallsMaxDefault)
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
@@ -109,8 +141,8 @@ func (c *Config) Validate() error {
 	if c.Shards < 0 || c.Shards > 1024 {
 		faults = append(faults, fmt.Errorf("number of Shards %d: want 1 to 1024", c.Shards))
 	}
-	if c.QueueMax < 0 || c.QueueWait < 0 || c.TickEvery < 0 {
-		faults = append(faults, errors.New("bounds QueueMax, QueueWait and TickEvery must not be negative"))
+	if c.QueueMax < 0 || c.QueueWait < 0 || c.TickEvery < 0 || c.InstallsMax < 0 {
+		faults = append(faults, errors.New("bounds QueueMax, QueueWait, TickEvery and InstallsMax must not be negative"))
 	}
 	if c.GroupBytesMax < 0 || c.UncommittedBytesMax < 0 || c.HeldBytesMax < 0 {
 		faults = append(faults, errors.New("byte bounds must not be negative"))
@@ -135,7 +167,8 @@ type Journal interface {
 
 // What a caller does about a refusal.
 var (
-	// ErrNotLeader: answer NOT_LEADER_OR_FOLLOWER; nothing moved.
+	// ErrNotLeader: answer NOT_LEADER_OR_FOLLOWER; nothing moved. The error is a
+	// *NotLeaderError, which knows who leads.
 	ErrNotLeader = errors.New("replica does not lead its group")
 	// ErrDropped: raft refused the proposal (a leadership transfer is under
 	// way, the replica was removed); nothing moved, retriable.
@@ -148,7 +181,32 @@ var (
 	ErrTooLarge = journal.ErrTooLarge
 	// ErrStopped: the group is not here, or its replica stopped.
 	ErrStopped = errors.New("replica is stopped")
+	// ErrMissing: this disk should have the replica's log and has not. The
+	// replica answers nothing; the controller removes it and adds another one.
+	ErrMissing = errors.New("replica's log is not on this disk")
+	// ErrRemoved: the group's members agreed to go on without this replica. Its
+	// files may go.
+	ErrRemoved = errors.New("replica was removed from its group")
+	// ErrNotYet: no RaftSnapshot can be made now.
+	ErrNotYet = errors.New("no snapshot can be made yet")
+	// ErrTransfer: leadership did not move, or somewhere else; retriable.
+	ErrTransfer = errors.New("leadership was not transferred")
 )
+
+// NotLeaderError is an ErrNotLeader that says who leads, for clients that can
+// be sent there (KIP-951).
+type NotLeaderError struct {
+	Group  record.PartitionID
+	Term   uint64
+	Leader int32 // broker id, -1 when unknown
+}
+
+func (e *NotLeaderError) Error() string {
+	return fmt.Sprintf("%v: group %s, term %d, leader %d", ErrNotLeader, e.Group, e.Term, e.Leader)
+}
+
+// Is makes errors.Is(err, ErrNotLeader) hold.
+func (e *NotLeaderError) Is(target error) bool { return target == ErrNotLeader }
 
 // GroupConfig starts one replica.
 type GroupConfig struct {
@@ -156,8 +214,11 @@ type GroupConfig struct {
 	// Replica is this replica's raft id: handed out once by the controller,
 	// never reused, not 0.
 	Replica uint64
-	// Voters are the members of a group that the journal does not know; nil is
-	// this replica alone. A known group has its members from the journal.
+	// Origin says how a replica begins that the journal does not know.
+	Origin Origin
+	// Voters are the members of a group that is Founding; nil is this replica
+	// alone. A known group has its members from the journal, a joining replica
+	// from the leader.
 	Voters []uint64
 	// NodeOf gives the broker that holds a replica; nil knows only this one.
 	NodeOf       func(replica uint64) (int32, bool)
@@ -170,41 +231,19 @@ type GroupConfig struct {
 	Mark *journal.Mark
 }
 
-// StateMachine is one replica's log as its partition sees it. Its methods are
-// called by the shard that owns the group, one at a time, and must not block.
-// Within one step the order is: Lead (role, term), Truncate, Append, Commit,
-// Lead (Ready).
-type StateMachine interface {
-	// Append is called for every entry that enters this replica's log, in
-	// order, before it is durable: on the leader inside Propose, on a follower
-	// when it is accepted, at Start for what the journal held above the mark.
-	// An error stops the replica before anything is acknowledged.
-	Append(e Entry) error
-	// Truncate: entries above last left the log; none of them was committed.
-	Truncate(last record.Index)
-	// Commit: every entry up to last is committed, and durable here.
-	Commit(last record.Index)
-	// Lead: role, term or leader changed, or Ready did.
-	Lead(l Leadership)
-	// Stopped is the last call: the replica's disk failed, its log does not
-	// fit, or it was closed (ErrStopped).
-	Stopped(err error)
-}
+// Origin says how a replica begins that the journal does not know. A known one
+// goes on from where it was, whatever its Origin.
+type Origin uint8
 
-// Entry is one raft entry. Data is nil for raft's own (the empty entry of a
-// term, changes of membership); it belongs to the log and nobody writes it.
-type Entry struct {
-	Index record.Index
-	Term  uint64
-	Data  []byte
-}
-
-// Leadership is who leads, as this replica knows it.
-type Leadership struct {
-	Term    uint64
-	Leader  int32 // broker id, -1 when unknown
-	Leading bool  // this replica leads
-	// Ready: this replica leads and the empty entry of its term is committed,
-	// so Commit has told everything that was ever committed.
-	Ready bool
-}
+const (
+	// Founding: the group is new, Voters are its first members, and this
+	// replica's broker never ran it: or it did not get so far that a vote or an
+	// acknowledgement left it.
+	Founding Origin = iota
+	// Joining: the group exists. The replica knows no member, votes for nobody
+	// and waits for the leader's RaftSnapshot.
+	Joining
+	// Resuming: this disk held the replica. When the journal does not know it,
+	// Start answers ErrMissing.
+	Resuming
+)

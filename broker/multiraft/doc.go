@@ -34,12 +34,21 @@
 //     proposals are refused, what raft holds waits for room, marks and removals
 //     pass because they make room.
 //
-// Membership: groups begin with the voters they are given and change one
-// member at a time. A replica that lies behind another's mark is brought up to
-// date with segment files; raft's own snapshots are not sent.
+// Membership: a replica founds its group, joins one, or goes on from what the
+// journal has (Origin). Members come as learners and become voters when they
+// get entries as they come; several changes at once go through a joint
+// configuration; one is under way at a time. A replica that is left out stops
+// with ErrRemoved, and its journal forgets the group. Replica ids are bound to
+// the disk: one that should have a log and has none answers nothing.
+//
+// A replica whose log ends before the leader's begins is brought up to date by
+// a RaftSnapshot: the machine copies what it needs in the background
+// (Snapshotter), then mark and ConfState are journaled in one write.
 //
 // Clocks: a group of one leads from its start on and is never ticked. Others
-// are ticked, until broker-pair heartbeats let idle ones rest.
+// are ticked until they have nothing to do and then rest; the heartbeat between
+// brokers (PeerUp, PeerDown) stands for theirs. The lease that readers of a
+// leader rely on is in rest.go.
 //
 // Loops of a Host: one per shard (fed by its inbox: tasks, messages, ticks,
 // flush answers), one for the journal (fed by the shards' batches), one for

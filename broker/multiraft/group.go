@@ -28,15 +28,19 @@ type Group struct {
 	soft etcdraft.SoftState // raft's newest; it tells of it only when it changes
 	// hard is raft's newest hard state, term and vote of it the newest that
 	// were given to the journal.
-	hard           raftpb.HardState
-	savedTerm      uint64
-	savedVote      uint64
-	applied        uint64 // committed, durable here, told to the machine
-	mark           record.Index
+	hard      raftpb.HardState
+	savedTerm uint64
+	savedVote uint64
+	applied   uint64 // committed, durable here, told to the machine
+	// mark is the newest that the journal was given. Memory may hold entries
+	// below it; log.markIndex says from where on.
+	mark record.Index
+	// conf is the membership at applied.
 	conf           raftpb.ConfState
-	confDirty      bool  // conf is newer than what the journal was given
-	uncommitted    int64 // bytes of entries above applied
-	writesInFlight int   // batches with writes of this group not yet flushed
+	confDirty      bool   // conf is newer than what the journal was given
+	confIndex      uint64 // conf has held since this entry, 0 is since ever
+	uncommitted    int64  // bytes of entries above applied
+	writesInFlight int    // batches with writes of this group not yet flushed
 
 	dirty   bool // is in shard.dirty
 	ticking bool // is in shard.ticking
@@ -44,6 +48,22 @@ type Group struct {
 	unseen bool
 	// handling: raft's Ready is being worked off, so its log is ahead of ours.
 	handling bool
+	// removed: the membership that was applied last is without this replica.
+	removed bool
+
+	transfer *transfer
+	reads    []read
+	readID   uint64
+
+	// resting: no clock, no heartbeats. idle counts ticks without work,
+	// sinceBeat those since the last heartbeat was sent, grace those that a
+	// woken leader's clock still waits; campaignIn is when to ask for votes.
+	resting                            bool
+	idle, sinceBeat, grace, campaignIn int
+
+	sent     []sent
+	install  *install
+	restored *journal.Mark // of a snapshot that raft took, until it is written
 }
 
 // ID is the group's name.
@@ -71,11 +91,15 @@ func (g *Group) Propose(data []byte) (record.Index, error) {
 	if err := g.admit(len(data)); err != nil {
 		return 0, err
 	}
+	g.wake()
 	if g.unseen {
 		// A change of membership before it in the same task is in raft's log.
 		if g.handle(); g.stopped != nil || !g.lead.Leading {
 			return 0, g.admit(len(data))
 		}
+	}
+	if !g.lead.Leading {
+		return g.forward(data)
 	}
 	if err := g.node.Propose(data); err != nil {
 		if errors.Is(err, etcdraft.ErrProposalDropped) {
@@ -93,14 +117,25 @@ func (g *Group) Propose(data []byte) (record.Index, error) {
 	return record.Index(index), nil
 }
 
+// forward is what Fault.Forward does on a follower: the entry goes to the
+// leader as it was stamped here.
+func (g *Group) forward(data []byte) (record.Index, error) {
+	if err := g.node.Propose(data); err != nil {
+		return 0, g.notLeader()
+	}
+	g.unseen = true
+	g.shard.touch(g)
+	return record.Index(g.log.last() + 1), nil
+}
+
 // admit answers whether a proposal of n bytes may be made now.
 func (g *Group) admit(n int) error {
 	s := g.shard
 	switch {
 	case g.stopped != nil:
 		return fmt.Errorf("%w: group %s", ErrStopped, g.id)
-	case !g.lead.Leading:
-		return fmt.Errorf("%w: group %s, term %d", ErrNotLeader, g.id, g.lead.Term)
+	case !g.lead.Leading && !s.cfg.Fault.Forward:
+		return g.notLeader()
 	case g.handling:
 		return fmt.Errorf("%w: group %s: proposed from inside a state machine call", ErrDropped, g.id)
 	case n == 0:
@@ -123,36 +158,10 @@ func (g *Group) admit(n int) error {
 	return nil
 }
 
-// ProposeConfChange proposes to add or remove one member. The answer is as
-// Propose's; the change holds once it is committed. Only one may be under way.
-func (g *Group) ProposeConfChange(cc raftpb.ConfChange) error {
-	if err := g.admit(1); err != nil {
-		return err
-	}
-	if err := g.node.ProposeConfChange(cc); err != nil {
-		return fmt.Errorf("%w: group %s: %w", ErrDropped, g.id, err)
-	}
-	g.unseen = true
-	g.shard.touch(g)
-	return nil
-}
-
-// ConfState is the group's membership as applied here.
-func (g *Group) ConfState() raftpb.ConfState { return g.conf }
-
-// Transfer asks the leader to hand over to another replica; it may not succeed.
-func (g *Group) Transfer(to uint64) {
-	if g.stopped != nil || !g.lead.Leading {
-		return
-	}
-	g.node.TransferLeader(to)
-	g.unseen = true
-	g.shard.touch(g)
-}
-
 // Release says that every entry up to m.Index, which is committed, is in
-// synced segments: memory lets go of them now, the journal when the mark is
-// written. A mark not above the last one is ignored.
+// synced segments: the journal lets go of them when the mark is written, memory
+// now, but for what a follower close behind is about to need. A mark not above
+// the last one is ignored.
 func (g *Group) Release(m journal.Mark) {
 	if g.stopped != nil || m.Index <= g.mark {
 		return
@@ -164,8 +173,8 @@ func (g *Group) Release(m journal.Mark) {
 	if err != nil || term != m.Term {
 		panic(fmt.Sprintf("multiraft: group %s: mark %d has term %d, the log %d", g.id, m.Index, m.Term, term))
 	}
-	g.shard.held -= g.log.release(uint64(m.Index), m.Term)
 	g.mark = m.Index
+	g.drop(false)
 	w := g.write()
 	w.Mark = &m
 	g.shard.emit(g, w, nil)
@@ -191,6 +200,7 @@ func (g *Group) Entries(lo, hi record.Index, bytesMax int) []Entry {
 
 // enter puts one entry at the end of the log and tells the machine.
 func (g *Group) enter(e raftpb.Entry) error {
+	g.idle = 0
 	g.log.append(e)
 	n := int64(len(e.Data))
 	g.uncommitted += n
@@ -243,6 +253,12 @@ func (g *Group) stop(err error) {
 	s.held -= g.log.bytes
 	g.uncommitted, g.log.entries, g.log.bytes = 0, nil, 0
 	g.log.markIndex = max(g.log.markIndex, g.applied)
+	if g.resting {
+		g.resting = false
+		s.stats.resting.Add(-1)
+	}
 	s.forget(g)
 	g.machine.Stopped(err)
+	g.endTransfer(fmt.Errorf("%w: group %s", ErrStopped, g.id))
+	g.failReads(fmt.Errorf("%w: group %s", ErrStopped, g.id))
 }

@@ -48,6 +48,10 @@ func Open(cfg Config) (*Host, error) {
 	}
 	h := &Host{cfg: cfg, known: byID(cfg.Recovered), live: map[record.PartitionID]struct{}{}, closing: make(chan struct{})}
 	h.state.gone = h.forget
+	h.state.post = func(s *Shard, fn func()) {
+		// A closed inbox drops it: the shard's groups are stopped.
+		_ = h.loopOf(s).inbox.put(item{call: func(*Shard) { fn() }}, 0)
+	}
 	h.commit = committer{journal: cfg.Journal, state: &h.state, stats: &h.stats}
 	h.batches = make(chan *Batch, cfg.Shards*batchesInFlightMax)
 	for range cfg.Shards {
@@ -100,27 +104,73 @@ func (h *Host) Unstarted() []record.PartitionID {
 
 // Start starts a replica and returns when its machine has seen the whole log.
 // A replica that is alone is then on its way to lead.
-func (h *Host) Start(gc GroupConfig) error {
-	h.mu.RLock()
+func (h *Host) Start(gc GroupConfig) error { return h.StartAll([]GroupConfig{gc})[0] }
+
+// start starts one replica on the loop of its shard.
+func (h *Host) start(s *Shard, gc *GroupConfig) error {
+	// Before the start, so that a stop at once is not overlooked.
+	h.mu.Lock()
 	known := h.known[gc.ID]
-	h.mu.RUnlock()
-	err := h.call(gc.ID, func(s *Shard) error {
-		// Before the start, so that a stop at once is not overlooked.
-		h.mu.Lock()
-		h.live[gc.ID] = struct{}{}
-		h.mu.Unlock()
-		err := s.start(gc, known)
-		if s.groups[gc.ID] == nil {
-			h.forget(gc.ID)
-		}
-		return err
-	})
+	h.live[gc.ID] = struct{}{}
+	h.mu.Unlock()
+	err := s.start(*gc, known)
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if s.groups[gc.ID] == nil {
+		delete(h.live, gc.ID)
+	}
 	if err == nil {
 		delete(h.known, gc.ID)
 	}
 	return err
+}
+
+// StartAll starts replicas, those of all shards at the same time and those of
+// one shard in one task, so that they share their flushes. It returns when
+// every machine has seen its log; the answers are in the order of gcs.
+func (h *Host) StartAll(gcs []GroupConfig) []error {
+	errs := make([]error, len(gcs))
+	of := make([][]int, len(h.loops))
+	for i := range gcs {
+		shard := shardOf(gcs[i].ID, len(h.loops))
+		of[shard] = append(of[shard], i)
+	}
+	var wg sync.WaitGroup
+	for shard, mine := range of {
+		if len(mine) == 0 {
+			continue
+		}
+		wg.Add(1)
+		err := h.loops[shard].inbox.put(item{call: func(s *Shard) {
+			defer wg.Done()
+			for _, i := range mine {
+				errs[i] = h.start(s, &gcs[i])
+			}
+		}}, 0)
+		if err != nil {
+			for _, i := range mine {
+				errs[i] = fmt.Errorf("%w: group %s", err, gcs[i].ID)
+			}
+			wg.Done()
+		}
+	}
+	wg.Wait()
+	return errs
+}
+
+// PeerUp says that a broker answers, and its boot id; PeerDown that it does
+// not. They come from the heartbeat between brokers: groups rest on it, and
+// look for a new leader when the old one's broker is down.
+func (h *Host) PeerUp(node int32, boot uint64) { h.everywhere(func(s *Shard) { s.peerUp(node, boot) }) }
+
+// PeerDown says that a broker does not answer.
+func (h *Host) PeerDown(node int32) { h.everywhere(func(s *Shard) { s.peerDown(node) }) }
+
+// everywhere has fn run on every loop; a host that closes runs it no more.
+func (h *Host) everywhere(fn func(*Shard)) {
+	for _, l := range h.loops {
+		_ = l.inbox.put(item{call: fn}, 0)
+	}
 }
 
 // Remove stops a replica, has the journal forget its group, and returns when
@@ -130,7 +180,7 @@ func (h *Host) Remove(id record.PartitionID) error {
 	delete(h.known, id)
 	h.mu.Unlock()
 	return h.call(id, func(s *Shard) error {
-		s.remove(id)
+		s.remove(id, ErrStopped)
 		return nil
 	})
 }

@@ -20,6 +20,7 @@ type Node struct {
 	commit committer
 	known  map[record.PartitionID]*journal.Group
 	tasks  []nodeTask
+	posts  []func()
 	ticks  int
 }
 
@@ -38,6 +39,7 @@ func NewNode(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{cfg: cfg, known: byID(cfg.Recovered)}
+	n.state.post = func(_ *Shard, fn func()) { n.posts = append(n.posts, fn) }
 	n.commit = committer{journal: cfg.Journal, state: &n.state, stats: &n.stats}
 	for range cfg.Shards {
 		n.shards = append(n.shards, newShard(&n.cfg, &n.state, &n.stats))
@@ -93,11 +95,34 @@ func (n *Node) Start(gc GroupConfig) error {
 	return nil
 }
 
+// StartAll starts replicas, at once; the answers are in the order of gcs.
+func (n *Node) StartAll(gcs []GroupConfig) []error {
+	errs := make([]error, len(gcs))
+	for i := range gcs {
+		errs[i] = n.Start(gcs[i])
+	}
+	return errs
+}
+
 // Remove stops a replica and forgets its group.
 func (n *Node) Remove(id record.PartitionID) error {
 	delete(n.known, id)
-	n.shard(id).remove(id)
+	n.shard(id).remove(id, ErrStopped)
 	return nil
+}
+
+// PeerUp and PeerDown are Host's, at once.
+func (n *Node) PeerUp(node int32, boot uint64) {
+	for _, s := range n.shards {
+		s.peerUp(node, boot)
+	}
+}
+
+// PeerDown says that a broker does not answer.
+func (n *Node) PeerDown(node int32) {
+	for _, s := range n.shards {
+		s.peerDown(node)
+	}
 }
 
 // Do queues a task for the group; Step runs it. It answers ErrStopped without
@@ -129,8 +154,11 @@ func (n *Node) Tick() { n.ticks++ }
 // delivers what follows from the flush. It reports whether anything was done:
 // a caller that wants rest steps until it is false.
 func (n *Node) Step() bool {
-	tasks, ticks := n.tasks, n.ticks
-	n.tasks, n.ticks = nil, 0
+	tasks, ticks, posts := n.tasks, n.ticks, n.posts
+	n.tasks, n.ticks, n.posts = nil, 0, nil
+	for _, fn := range posts {
+		fn()
+	}
 	for range ticks {
 		for _, s := range n.shards {
 			s.tick()
@@ -144,7 +172,7 @@ func (n *Node) Step() bool {
 			s.run(t.id, t.task)
 		}
 	}
-	busy := len(tasks)+ticks > 0
+	busy := len(tasks)+len(posts)+ticks > 0
 	for _, s := range n.shards {
 		busy = busy || len(s.dirty) > 0
 		if b := s.ready(); b != nil {

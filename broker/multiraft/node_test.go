@@ -427,7 +427,7 @@ func TestProposeInOddPlaces(t *testing.T) {
 	rest(n)
 	_ = n.Do(groupID(1), func(g *Group) {
 		m.group = g
-		if err := g.ProposeConfChange(raftpb.ConfChange{Type: raftpb.ConfChangeAddLearnerNode, NodeID: 9}); err != nil {
+		if _, err := g.ProposeConfChangeV2(changes(raftpb.ConfChangeAddLearnerNode, 9)); err != nil {
 			t.Error(err)
 		}
 		if i, err := g.Propose([]byte("after")); err != nil || i != 3 {

@@ -28,6 +28,9 @@ func (g *Group) handle() {
 			g.stop(err)
 			return
 		}
+		if g.removed && g.stopped == nil {
+			g.shard.remove(g.id, ErrRemoved)
+		}
 	}
 }
 
@@ -39,6 +42,9 @@ func (g *Group) handleReady(rd *etcdraft.Ready) error {
 		return fmt.Errorf("%w: group %s, term %d", errTerm, g.id, g.hard.Term)
 	}
 	g.tellLead(rd.SoftState)
+	if !etcdraft.IsEmptySnap(rd.Snapshot) {
+		g.restoreTo(&rd.Snapshot)
+	}
 	if err := g.accept(rd.Entries); err != nil {
 		return fmt.Errorf("append to group %s: %w", g.id, err)
 	}
@@ -56,6 +62,9 @@ func (g *Group) handleReady(rd *etcdraft.Ready) error {
 			return nil
 		}
 	}
+	if len(rd.ReadStates) > 0 {
+		g.confirmed(rd.ReadStates)
+	}
 	return nil
 }
 
@@ -66,10 +75,19 @@ func (g *Group) tellLead(soft *etcdraft.SoftState) {
 	}
 	l := Leadership{Term: g.hard.Term, Leader: g.brokerOf(g.soft.Lead), Leading: g.soft.RaftState == etcdraft.StateLeader}
 	l.Ready = g.lead.Ready && l.Leading && l.Term == g.lead.Term
-	if l != g.lead {
-		g.lead = l
-		g.machine.Lead(l)
+	if l == g.lead {
+		return
 	}
+	lost := g.lead.Leading && (!l.Leading || l.Term != g.lead.Term)
+	g.lead, g.idle = l, 0
+	if g.soft.Lead != 0 {
+		g.campaignIn = 0
+	}
+	g.machine.Lead(l)
+	if lost {
+		g.failReads(g.notLeader())
+	}
+	g.tellTransfer()
 }
 
 // brokerOf gives the broker that holds a replica, -1 if that is not known.
@@ -114,6 +132,17 @@ func (g *Group) accept(entries []raftpb.Entry) error {
 // save handles what raft wants durable, and what may be said once it is. A
 // commit index alone need not be durable: it is written with what comes next.
 func (g *Group) save(m *raftpb.Message) {
+	if g.restored != nil {
+		// Mark, ConfState and hard state in one record: a crash leaves the old
+		// log or the new one.
+		w := g.write()
+		w.Mark, g.restored = g.restored, nil
+		if len(m.Entries) == 0 {
+			g.shard.emit(g, w, m.Responses)
+			return
+		}
+		g.shard.emit(g, w, nil)
+	}
 	if len(m.Entries) > 0 || g.hard.Term != g.savedTerm || g.hard.Vote != g.savedVote {
 		w := g.write()
 		w.Entries = m.Entries
@@ -164,6 +193,7 @@ func (g *Group) apply(m *raftpb.Message) {
 		g.shard.emit(g, g.write(), nil)
 	}
 	g.machine.Commit(record.Index(g.applied))
+	g.tellReads()
 	if ready && g.lead.Leading && !g.lead.Ready {
 		g.lead.Ready = true
 		g.machine.Lead(g.lead)
@@ -191,7 +221,9 @@ func (g *Group) applyConf(e *raftpb.Entry) {
 	default:
 		return
 	}
+	was := isMember(&g.conf, g.replica)
 	g.conf = *g.node.ApplyConfChange(cc)
-	g.confDirty = true
+	g.confDirty, g.confIndex = true, e.Index
+	g.removed = was && !isMember(&g.conf, g.replica)
 	g.shard.clock(g)
 }

@@ -39,6 +39,14 @@ type Shard struct {
 	uncommitted, held         int64
 	toldUncommitted, toldHeld int64 // what stats have of them
 	uncommittedMax, heldMax   int64
+	toldTicking               int64
+
+	peers        map[int32]peer
+	waking       []*Group // to be woken, some each tick
+	wakesPerTick int
+
+	installs                []*Group // their installs wait
+	installing, installsMax int
 }
 
 // shared is what the shards of one journal see of it.
@@ -46,6 +54,8 @@ type shared struct {
 	full atomic.Bool // the journal refuses entries
 	// gone is told of every group that stopped; nil for nobody.
 	gone func(record.PartitionID)
+	// post has fn run on the shard's loop, from wherever it is called.
+	post func(s *Shard, fn func())
 }
 
 // Batch is what one step of a shard wants durable, and what follows from it.
@@ -73,6 +83,8 @@ func newShard(cfg *Config, state *shared, stats *counters) *Shard {
 		groups:         map[record.PartitionID]*Group{},
 		uncommittedMax: max(cfg.UncommittedBytesMax/n, 1),
 		heldMax:        max(cfg.HeldBytesMax/n, 1),
+		installsMax:    max(cfg.InstallsMax/cfg.Shards, 1),
+		peers:          map[int32]peer{},
 	}
 }
 
@@ -92,12 +104,13 @@ func (s *Shard) start(gc GroupConfig, known *journal.Group) error {
 	if err := g.restore(gc, known); err != nil {
 		return fmt.Errorf("start group %s: %w", gc.ID, err)
 	}
+	g.log.snapshot = g.makeSnapshot
 	node, err := etcdraft.NewRawNode(&etcdraft.Config{
 		ID: gc.Replica, ElectionTick: electionTicks, HeartbeatTick: heartbeatTicks,
 		Storage: &g.log, Applied: g.applied, AsyncStorageWrites: true,
 		MaxSizePerMsg: messageBytesMax, MaxCommittedSizePerReady: messageBytesMax << 4,
-		MaxInflightMsgs: inflightMessages, CheckQuorum: true, PreVote: true,
-		DisableProposalForwarding: true, StepDownOnRemoval: true,
+		MaxInflightMsgs: inflightMessages, MaxInflightBytes: inflightBytes, CheckQuorum: true, PreVote: true,
+		DisableProposalForwarding: !s.cfg.Fault.Forward, StepDownOnRemoval: true,
 		Logger: raftLogger{s.cfg.Log, gc.ID},
 	})
 	if err != nil {
@@ -120,10 +133,16 @@ func (s *Shard) start(gc GroupConfig, known *journal.Group) error {
 		s.emit(g, w, nil)
 	}
 	s.clock(g)
-	if g.single() {
+	if len(g.conf.Voters) == 1 && g.conf.Voters[0] == g.replica && len(g.conf.VotersOutgoing) == 0 {
 		if err := node.Campaign(); err != nil {
 			g.stop(err)
 			return fmt.Errorf("start group %s: campaign: %w", gc.ID, err)
+		}
+	}
+	if known == nil && gc.Origin == Founding && !g.single() {
+		// The others are starting, too: nobody need wait for a timeout.
+		if rank := g.rank(); rank >= 0 {
+			g.campaignIn = 1 + rank*staggerTicks
 		}
 	}
 	g.unseen = true
@@ -139,13 +158,16 @@ func (g *Group) restore(gc GroupConfig, known *journal.Group) error {
 	if gc.FloorTerm >= TermEnd-1 {
 		return fmt.Errorf("%w: floor %d", errTerm, gc.FloorTerm)
 	}
+	if known == nil && gc.Origin == Resuming && !g.shard.cfg.Fault.WipedRejoins {
+		return fmt.Errorf("%w: replica %d", ErrMissing, gc.Replica)
+	}
 	l := &g.log
 	if known != nil {
 		l.hard, l.conf = known.HardState, known.ConfState
 		l.markIndex, l.markTerm = uint64(known.Mark.Index), known.Mark.Term
 		l.entries, l.bytes = known.Entries, dataBytes(known.Entries)
 		l.hard.Commit = max(l.hard.Commit, l.markIndex)
-	} else {
+	} else if gc.Origin != Joining {
 		l.conf.Voters = slices.Clone(gc.Voters)
 		if len(l.conf.Voters) == 0 {
 			l.conf.Voters = []uint64{gc.Replica}
@@ -156,8 +178,8 @@ func (g *Group) restore(gc GroupConfig, known *journal.Group) error {
 		}
 		l.hard = raftpb.HardState{Term: max(gc.FloorTerm, l.markTerm), Commit: l.markIndex}
 	}
-	if len(l.conf.Voters) == 0 {
-		return fmt.Errorf("%w: no ConfState in the journal", journal.ErrCorrupt)
+	if len(l.conf.Voters) == 0 && l.last() > 0 {
+		return fmt.Errorf("%w: %w", journal.ErrCorrupt, errNoMembers)
 	}
 	if l.hard.Commit > l.last() {
 		return fmt.Errorf("%w: entry %d was committed, log ends at %d", journal.ErrCorrupt, l.hard.Commit, l.last())
@@ -165,6 +187,11 @@ func (g *Group) restore(gc GroupConfig, known *journal.Group) error {
 	g.hard, g.conf, g.confDirty = l.hard, l.conf, known == nil
 	g.savedTerm, g.savedVote = l.hard.Term, l.hard.Vote
 	g.applied, g.mark = l.hard.Commit, record.Index(l.markIndex)
+	for i := range l.entries {
+		if e := &l.entries[i]; e.Type != raftpb.EntryNormal && e.Index <= g.applied {
+			g.confIndex = e.Index
+		}
+	}
 	g.lead = Leadership{Term: l.hard.Term, Leader: -1}
 	return nil
 }
@@ -200,44 +227,90 @@ func (s *Shard) run(id record.PartitionID, task func(*Group)) {
 // receive gives a message from a peer to its group.
 func (s *Shard) receive(m Message) {
 	g := s.groups[m.Group]
-	if g == nil || m.To != g.replica || m.Term >= TermEnd || m.From == 0 || etcdraft.IsLocalMsgTarget(m.From) || m.Type == raftpb.MsgProp || m.Type == raftpb.MsgSnap {
+	if g == nil || m.To != g.replica || m.Term >= TermEnd || m.From == 0 || etcdraft.IsLocalMsgTarget(m.From) {
 		return
 	}
+	if s.cfg.Fault.SkipTermCheck && m.Term < g.hard.Term {
+		m.Term = g.hard.Term
+	}
+	if g.receiveRest(&m.Message) {
+		return
+	}
+	switch m.Type {
+	case raftpb.MsgProp:
+		if !s.cfg.Fault.Forward {
+			return
+		}
+	case raftpb.MsgSnap:
+		g.receiveSnapshot(m.Message)
+		return
+	case raftpb.MsgApp:
+		// A joining replica knows no members and so cannot follow their
+		// changes from the first entry on: it begins with a snapshot.
+		if len(g.conf.Voters) == 0 && m.Index == 0 || len(m.Entries) > 0 && s.crowded() {
+			return
+		}
+	case raftpb.MsgPreVote, raftpb.MsgVote:
+		// A leader whose broker is gone protects nobody from an election.
+		if g.soft.Lead != 0 && !g.lead.Leading && !s.notDown(g.lead.Leader) {
+			_ = g.node.ForgetLeader()
+		}
+	case raftpb.MsgHeartbeatResp:
+		if g.resting { // of a heartbeat before the rest
+			g.step(m.Message)
+			return
+		}
+	}
+	g.wake()
 	g.step(m.Message)
 }
 
+// crowded reports whether a follower has no room for more entries: they are
+// passed over, as if they were lost, and the leader sends them again. What
+// comes with a full journal would wait in memory without end.
+func (s *Shard) crowded() bool { return s.full() || s.held > s.heldMax+messageBytesMax }
+
 // tick advances the clocks of the groups that need one.
 func (s *Shard) tick() {
-	keep := s.ticking[:0]
-	for _, g := range s.ticking {
-		if g.stopped != nil || g.single() {
+	s.wakeSome()
+	all := s.ticking
+	keep := all[:0]
+	for _, g := range all {
+		if g.stopped == nil && !g.single() && !g.resting {
+			g.tickGroup()
+		}
+		if g.stopped != nil || g.single() || g.resting {
 			g.ticking = false
 			continue
 		}
 		keep = append(keep, g)
-		g.node.Tick()
-		g.unseen = true
-		s.touch(g)
 	}
-	clear(s.ticking[len(keep):])
+	clear(all[len(keep):])
 	s.ticking = keep
-	s.stats.ticking.Store(int64(len(keep)))
+	s.tellTicking()
+}
+
+// tellTicking says how many groups want a tick.
+func (s *Shard) tellTicking() {
+	n := int64(len(s.ticking) + len(s.waking))
+	s.stats.ticking.Add(n - s.toldTicking)
+	s.toldTicking = n
 }
 
 // clock starts the group's clock if it needs one. A group of one does not: it
 // leads from Start on, nobody can take that away, and idle it costs nothing.
 func (s *Shard) clock(g *Group) {
-	if !g.ticking && !g.single() {
+	if !g.ticking && !g.single() && !g.resting {
 		g.ticking = true
 		s.ticking = append(s.ticking, g)
-		s.stats.ticking.Add(1)
+		s.tellTicking()
 	}
 }
 
 // remove stops a replica and has the journal forget its group.
-func (s *Shard) remove(id record.PartitionID) {
+func (s *Shard) remove(id record.PartitionID, why error) {
 	if g := s.groups[id]; g != nil {
-		g.stop(ErrStopped)
+		g.stop(fmt.Errorf("%w: group %s", why, id))
 	}
 	if s.dead != nil {
 		return
@@ -280,6 +353,12 @@ func (s *Shard) after(g *Group, responses []raftpb.Message) {
 }
 
 func (s *Shard) send(g *Group, m raftpb.Message) {
+	switch m.Type {
+	case raftpb.MsgHeartbeat:
+		g.sinceBeat = 0
+	case raftpb.MsgSnap:
+		g.noteSent(m.To)
+	}
 	if node := g.brokerOf(m.To); node >= 0 {
 		s.out = append(s.out, Message{Group: g.id, Node: node, Message: m})
 	}
@@ -295,6 +374,9 @@ func (s *Shard) ready() *Batch {
 			g.dirty = false
 			if g.stopped == nil {
 				g.handle()
+				if g.install != nil {
+					g.useInstall()
+				}
 			}
 		}
 		clear(work)

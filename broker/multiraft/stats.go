@@ -12,7 +12,9 @@ import (
 // Stats are counters since the start, and the present state where noted.
 type Stats struct {
 	Groups    int64 // running now
-	Ticking   int64 // of them, groups with a clock now
+	Ticking   int64 // of them, groups with a clock now, or about to get one
+	Resting   int64 // of them, groups that put their clock away
+	Installs  int64 // begun: replicas brought up to date by copying
 	Proposals int64
 	Messages  int64 // sent to peers
 	Flushes   int64 // of the journal
@@ -26,14 +28,14 @@ type Stats struct {
 
 // counters are moved by shards and the journal's caller.
 type counters struct {
-	groups, ticking, proposals, messages, flushes, writes, bytes, uncommitted, held atomic.Int64
+	groups, ticking, resting, installs, proposals, messages, flushes, writes, bytes, uncommitted, held atomic.Int64
 }
 
 func (c *counters) stats(full bool) Stats {
 	return Stats{
 		Groups: c.groups.Load(), Ticking: c.ticking.Load(), Proposals: c.proposals.Load(), Messages: c.messages.Load(),
 		Flushes: c.flushes.Load(), Writes: c.writes.Load(), Bytes: c.bytes.Load(), Full: full,
-		Uncommitted: c.uncommitted.Load(), Held: c.held.Load(),
+		Uncommitted: c.uncommitted.Load(), Held: c.held.Load(), Resting: c.resting.Load(), Installs: c.installs.Load(),
 	}
 }
 

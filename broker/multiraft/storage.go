@@ -7,20 +7,23 @@ import (
 	"tidewater/internal/record"
 )
 
-// storage is a group's log as raft reads it: the entries above the mark, in
-// memory. The mark stands where raft expects the last compacted entry.
+// storage is a group's log as raft reads it: the entries in memory, all of
+// those above the group's mark and some below.
 //
 // Entries get here when they enter the log, which is before they are durable;
 // raft looks here only for those that it was told are.
 type storage struct {
 	hard raftpb.HardState // as it was at Start
 	conf raftpb.ConfState
-	// markIndex and markTerm are the entry before entries[0].
+	// markIndex and markTerm are the entry before entries[0], which raft takes
+	// for the last compacted one; not above the group's mark.
 	markIndex, markTerm uint64
 	// entries are never changed in place: raft and the journal hold parts of
 	// the array. A truncation copies.
 	entries []raftpb.Entry
 	bytes   int64 // of all entries' data
+	// snapshot makes one for a follower that needs what is gone.
+	snapshot func() (raftpb.Snapshot, error)
 }
 
 var _ etcdraft.Storage = (*storage)(nil)
@@ -113,11 +116,8 @@ func (s *storage) Term(index uint64) (uint64, error) {
 func (s *storage) FirstIndex() (uint64, error) { return s.markIndex + 1, nil }
 func (s *storage) LastIndex() (uint64, error)  { return s.last(), nil }
 
-// Snapshot implements raft's Storage. A replica that lies behind the mark is
-// brought up to date with segment files, not by raft; until then it waits.
-func (s *storage) Snapshot() (raftpb.Snapshot, error) {
-	return raftpb.Snapshot{}, etcdraft.ErrSnapshotTemporarilyUnavailable
-}
+// Snapshot implements raft's Storage.
+func (s *storage) Snapshot() (raftpb.Snapshot, error) { return s.snapshot() }
 
 // view makes our entry of raft's. Raft's own entries show no data.
 func view(e *raftpb.Entry) Entry {
