@@ -34,8 +34,9 @@ func appendProps(b []byte, m map[string]string) []byte {
 
 // cursor reads fields off b; err sticks at the first one that does not fit.
 type cursor struct {
-	b   []byte
-	err error
+	b       []byte
+	version byte // of what is read; fields that came later are absent in older ones
+	err     error
 }
 
 func (c *cursor) fail(what string) {

@@ -20,8 +20,8 @@ type Command interface {
 // journal's.
 const (
 	commandMagic         = 0xC1
-	commandVersion       = 1
-	commandReaderVersion = 1 // the oldest version whose readers read this one
+	commandVersion       = 2
+	commandReaderVersion = 2 // the oldest version whose readers read this one
 )
 
 // CommandBytesMax bounds an encoded command. The largest are topics with a
@@ -77,36 +77,55 @@ func newCommand(kind uint64) Command {
 	return nil
 }
 
+// RequestID tells a repeated command from a new one: Seq counts what a broker
+// has asked for since its start number Session. The zero value is none.
+type RequestID struct {
+	Node    int32
+	Session uint64
+	Seq     uint64 // from 1 on
+}
+
 // EncodeCommand appends cmd in its stored form to b.
-func EncodeCommand(b []byte, cmd Command) []byte {
+func EncodeCommand(b []byte, id RequestID, cmd Command) []byte {
 	b = append(b, commandMagic, commandVersion, commandReaderVersion)
+	if b = binary.AppendUvarint(b, id.Seq); id.Seq > 0 {
+		b = binary.AppendVarint(b, int64(id.Node))
+		b = binary.AppendUvarint(b, id.Session)
+	}
 	b = binary.AppendUvarint(b, cmd.kind())
 	return cmd.appendTo(b)
 }
 
 // DecodeCommand reads what EncodeCommand wrote. A newer version or kind is an
 // error that names it: a replica that met it must stop, not skip it.
-func DecodeCommand(b []byte) (Command, error) {
+func DecodeCommand(b []byte) (RequestID, Command, error) {
 	c := &cursor{b: b}
 	magic, version, reader := c.byte(), c.byte(), c.byte()
 	if c.err == nil && magic != commandMagic {
-		return nil, fmt.Errorf("%w: command begins with %#02x, not %#02x", ErrFormat, magic, commandMagic)
+		return RequestID{}, nil, fmt.Errorf("%w: command begins with %#02x, not %#02x", ErrFormat, magic, commandMagic)
 	}
 	if c.err == nil && (version < 1 || reader > commandVersion) {
-		return nil, fmt.Errorf("%w: command has version %d for readers from %d on, this build reads %d",
+		return RequestID{}, nil, fmt.Errorf("%w: command has version %d for readers from %d on, this build reads %d",
 			ErrFormat, version, reader, commandVersion)
+	}
+	c.version = version
+	var id RequestID
+	if version >= 2 {
+		if id.Seq = c.uvarint(); id.Seq > 0 {
+			id.Node, id.Session = c.int32(), c.uvarint()
+		}
 	}
 	kind := c.uvarint()
 	if c.err != nil {
-		return nil, fmt.Errorf("decode command: %w", c.err)
+		return RequestID{}, nil, fmt.Errorf("decode command: %w", c.err)
 	}
 	cmd := newCommand(kind)
 	if cmd == nil {
-		return nil, fmt.Errorf("%w: unknown command kind %d", ErrFormat, kind)
+		return RequestID{}, nil, fmt.Errorf("%w: unknown command kind %d", ErrFormat, kind)
 	}
 	cmd.decode(c)
 	if err := c.end(); err != nil {
-		return nil, fmt.Errorf("decode command of kind %d: %w", kind, err)
+		return RequestID{}, nil, fmt.Errorf("decode command of kind %d: %w", kind, err)
 	}
-	return cmd, nil
+	return id, cmd, nil
 }

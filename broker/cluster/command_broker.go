@@ -9,7 +9,12 @@ import (
 
 // RegisterBroker adds a broker or changes what is known of it; the result is
 // the *Broker.
-type RegisterBroker struct{ Registration Registration }
+type RegisterBroker struct {
+	Registration Registration
+	// ReplaceDisk: the node has another data directory than before, and the
+	// old one is not coming back.
+	ReplaceDisk bool
+}
 
 func (r *RegisterBroker) kind() uint64 { return kindRegisterBroker }
 
@@ -18,24 +23,75 @@ func (r *RegisterBroker) appendTo(p []byte) []byte {
 	p = binary.AppendVarint(p, int64(g.ID))
 	p = append(p, g.Boot[:]...)
 	p = appendString(p, g.Rack)
-	return appendList(p, g.Listeners, appendListener)
+	p = appendList(p, g.Listeners, appendListener)
+	p = append(p, g.Disk[:]...)
+	p = appendString(p, g.RPCAddr)
+	p = binary.AppendUvarint(p, g.Session)
+	p = binary.AppendUvarint(p, uint64(g.FeatureMin))
+	p = binary.AppendUvarint(p, uint64(g.FeatureMax))
+	return appendBool(p, r.ReplaceDisk)
 }
 
 func (r *RegisterBroker) decode(c *cursor) {
 	r.Registration = Registration{ID: c.int32(), Boot: c.id(), Rack: c.string(), Listeners: list(c, decodeListener)}
+	g := &r.Registration
+	if c.version < 2 {
+		g.FeatureMin, g.FeatureMax = 1, 1
+		return
+	}
+	g.Disk, g.RPCAddr, g.Session = c.id(), c.string(), c.uvarint()
+	g.FeatureMin, g.FeatureMax = c.featureLevel(), c.featureLevel()
+	r.ReplaceDisk = c.bool()
 }
 
 func (r *RegisterBroker) apply(s *State) (any, error) {
 	g := &r.Registration
-	b := &Broker{ID: g.ID, Boot: g.Boot, Rack: g.Rack, Listeners: g.Listeners, BootCount: 1}
-	if old := s.v.brokers[g.ID]; old != nil {
-		b.BootCount = old.BootCount
-		if old.Boot != g.Boot {
-			b.BootCount++
-		}
+	b := &Broker{}
+	old := s.v.brokers[g.ID]
+	if old != nil {
+		*b = *old
 	}
+	if err := r.refused(s, old); err != nil {
+		return nil, err
+	}
+	if old == nil || old.Disk != g.Disk && old.Disk != [16]byte{} {
+		// A new replica id for a new disk: the old one may have voted.
+		b.Controller, b.ReplicaFloor = s.v.nextControllerID, s.v.nextReplicaID
+		s.v.nextControllerID++
+		s.putSession(g.ID, nil)
+	}
+	if old == nil || old.Boot != g.Boot || old.BootCount == 0 {
+		b.BootCount++
+	}
+	b.ID, b.Boot, b.Rack, b.Listeners = g.ID, g.Boot, g.Rack, g.Listeners
+	b.Disk, b.RPCAddr, b.Session = g.Disk, g.RPCAddr, g.Session
+	b.FeatureMin, b.FeatureMax = g.FeatureMin, g.FeatureMax
+	// Without a listener it has been let in and does not serve yet.
+	b.Offline, b.OfflineSinceMs = len(g.Listeners) == 0, 0
 	s.putBroker(g.ID, b)
 	return b, nil
+}
+
+// refused fences a broker that is not the one known under its node id, or a
+// build that is too old or too new for the cluster.
+func (r *RegisterBroker) refused(s *State, old *Broker) error {
+	g := &r.Registration
+	if level := s.v.featureLevel; g.FeatureMax > 0 && (g.FeatureMax < level || g.FeatureMin > level) {
+		return fmt.Errorf("%w: the cluster works at feature level %d, this build at %d to %d: use a build that can",
+			ErrFenced, level, g.FeatureMin, g.FeatureMax)
+	}
+	if old == nil || old.Disk == [16]byte{} {
+		return nil
+	}
+	if old.Disk != g.Disk && !r.ReplaceDisk {
+		return fmt.Errorf("%w: node id %d belongs to the data directory with disk id %x, this one has %x: give this broker another "+
+			"--node-id, or, if it took that directory's place, empty this one and start again", ErrFenced, g.ID, old.Disk, g.Disk)
+	}
+	if old.Disk == g.Disk && g.Session < old.Session {
+		return fmt.Errorf("%w: this data directory of node %d was started %d times, the cluster has seen %d: it is an older copy, "+
+			"and what was promised since is missing; empty it and start again", ErrFenced, g.ID, g.Session, old.Session)
+	}
+	return nil
 }
 
 // SetBrokerConfigs replaces a broker's dynamic properties if they still have

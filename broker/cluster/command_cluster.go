@@ -13,6 +13,9 @@ type Bootstrap struct {
 	FeatureLevel uint32
 	// Restoring: Restore commands follow, the last of them with Final.
 	Restoring bool
+	// Founders are the first voters of the controller's group. They stand
+	// among the brokers from now on, offline until they register.
+	Founders []Member
 }
 
 func (b *Bootstrap) kind() uint64 { return kindBootstrap }
@@ -21,13 +24,27 @@ func (b *Bootstrap) appendTo(p []byte) []byte {
 	p = append(p, b.Identity.ClusterID[:]...)
 	p = binary.AppendUvarint(p, b.Identity.Incarnation)
 	p = binary.AppendUvarint(p, uint64(b.FeatureLevel))
-	return appendBool(p, b.Restoring)
+	p = appendBool(p, b.Restoring)
+	return appendList(p, b.Founders, appendMember)
+}
+
+func appendMember(p []byte, m Member) []byte {
+	p = binary.AppendVarint(p, int64(m.Node))
+	p = binary.AppendUvarint(p, m.Replica)
+	p = append(p, m.Disk[:]...)
+	return appendString(p, m.Addr)
+}
+
+func decodeMember(c *cursor) Member {
+	return Member{Node: c.int32(), Replica: c.uvarint(), Disk: c.id(), Addr: c.string()}
 }
 
 func (b *Bootstrap) decode(c *cursor) {
 	b.Identity = Identity{ClusterID: c.id(), Incarnation: c.uvarint()}
 	b.FeatureLevel = c.featureLevel()
-	b.Restoring = c.bool()
+	if b.Restoring = c.bool(); c.version >= 2 {
+		b.Founders = list(c, decodeMember)
+	}
 }
 
 func (c *cursor) featureLevel() uint32 {
@@ -47,6 +64,11 @@ func (b *Bootstrap) apply(s *State) (any, error) {
 			s.v.identity.ClusterID, s.v.identity.Incarnation)
 	}
 	s.v.identity, s.v.featureLevel, s.v.restoring = b.Identity, b.FeatureLevel, b.Restoring
+	s.v.nextControllerID = max(s.v.nextControllerID, 2)
+	for _, m := range b.Founders {
+		s.putBroker(m.Node, &Broker{ID: m.Node, Disk: m.Disk, RPCAddr: m.Addr, Controller: m.Replica, Offline: true})
+		s.v.nextControllerID = max(s.v.nextControllerID, m.Replica+1)
+	}
 	return nil, nil
 }
 

@@ -44,9 +44,9 @@ func (r *Restore) decode(c *cursor) {
 
 func versioned[T any](decode func(*cursor) T) func(*cursor) T {
 	return func(c *cursor) T {
-		if v := c.byte(); c.err == nil && v != entityVersion {
-			c.fail(fmt.Sprintf("value has version %d, this build reads %d", v, entityVersion))
-		}
+		outer := c.version
+		defer func() { c.version = outer }()
+		c.entity()
 		return decode(c)
 	}
 }

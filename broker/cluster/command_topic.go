@@ -102,9 +102,7 @@ func (d *DeleteTopic) kind() uint64             { return kindDeleteTopic }
 func (d *DeleteTopic) appendTo(p []byte) []byte { return appendDeletion(p, &d.Deletion) }
 
 func (d *DeleteTopic) decode(c *cursor) {
-	if v := c.byte(); c.err == nil && v != entityVersion {
-		c.fail(fmt.Sprintf("deletion has version %d", v))
-	}
+	c.entity()
 	d.Deletion = *decodeDeletion(c)
 }
 

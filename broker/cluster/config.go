@@ -35,7 +35,18 @@ type Proposer interface {
 // Config is what a Controller needs. Zero fields take the defaults named.
 type Config struct {
 	Node int32
-	Raft Raft
+	// Membership is this broker's place in the controller's group; zero is a
+	// cluster of one.
+	Membership Membership
+	// Session counts the starts of the data directory, from 1 on, and is what
+	// Peers' connections carry. 0, in a cluster of one only, leaves commands
+	// without request ids.
+	Session uint64
+	// Peers reaches the other brokers; nil in a cluster of one.
+	Peers Peers
+	// Seeds are asked for the brokers' addresses while there is no leader.
+	Seeds []string
+	Raft  Raft
 	// FS and Dir are where the store lies; FS is vfs.Default if nil.
 	FS  vfs.FS
 	Dir string
@@ -69,6 +80,12 @@ func (c *Config) Validate() error {
 	if c.Dir == "" {
 		errs = append(errs, errors.New("cluster: Dir is missing"))
 	}
+	if c.Peers != nil && c.Session == 0 {
+		errs = append(errs, errors.New("cluster: Session is missing"))
+	}
+	if c.Membership.Replica != 0 {
+		errs = append(errs, c.Membership.validate())
+	}
 	if c.DefaultPartitions < 0 || c.DefaultReplicationFactor < 0 || c.PartitionsMax < 0 || c.CheckpointEvery < 0 {
 		errs = append(errs, errors.New("cluster: a default or bound is negative"))
 	}
@@ -76,6 +93,9 @@ func (c *Config) Validate() error {
 }
 
 func (c *Config) fill() {
+	if c.Membership.Replica == 0 {
+		c.Membership = Alone(Identity{}, c.Node, [16]byte{})
+	}
 	if c.FS == nil {
 		c.FS = vfs.Default
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tidewater/broker/multiraft"
@@ -57,13 +58,18 @@ type Registration struct {
 	Boot      [16]byte
 	Rack      string
 	Listeners []Listener
+	// Disk, RPCAddr, Session, FeatureMin and FeatureMax are as in Broker.
+	Disk                   [16]byte
+	RPCAddr                string
+	Session                uint64
+	FeatureMin, FeatureMax uint32
 }
 
 // Controller is one broker's replica of the controller with everything that
 // changes it. The methods that change block until the command is committed and
-// applied here, so that View shows it; they are answered with ErrNotController
-// on a broker that does not lead the group. All methods are safe for
-// concurrent use.
+// applied here, so that View shows it; a broker that does not lead the group
+// sends its commands to the one that does. All methods are safe for concurrent
+// use.
 type Controller struct {
 	cfg     Config
 	machine *Machine
@@ -74,6 +80,9 @@ type Controller struct {
 	idMu   sync.Mutex // held for the block below only
 	nextID int64
 	endID  int64
+
+	seq   atomic.Uint64 // of the last request
+	slots chan struct{} // bounds the requests under way
 }
 
 // Open opens the store and reads what it holds; the Raft group is started
@@ -89,7 +98,10 @@ func Open(cfg Config) (*Controller, error) {
 	}
 	// What the store holds needs no release of its own: the log may not have
 	// been told that it is committed yet.
-	return &Controller{cfg: cfg, store: st, machine: newMachine(st, state), released: state.v.applied}, nil
+	c := &Controller{cfg: cfg, store: st, machine: newMachine(st, state), released: state.v.applied,
+		slots: make(chan struct{}, requestsMax)}
+	c.followPeers()
+	return c, nil
 }
 
 // Close syncs and closes the store; the Raft group has been stopped before.
@@ -161,37 +173,16 @@ func (c *Controller) plan() planner { return planner{cfg: &c.cfg, v: c.View()} }
 // loop or before Submit returns, and must not block. It is the way in for
 // callers that cannot wait, such as the simulation.
 func (c *Controller) Submit(cmd Command, done func(result any, err error)) {
-	data := EncodeCommand(nil, cmd)
+	c.submit(EncodeCommand(nil, RequestID{}, cmd), done)
+}
+
+func (c *Controller) submit(data []byte, done func(result any, err error)) {
 	if len(data) > CommandBytesMax {
 		done(nil, fmt.Errorf("%w: the command has %d bytes, at most %d are allowed", ErrInvalidRequest, len(data), CommandBytesMax))
 		return
 	}
 	if err := c.cfg.Raft.Do(func(p Proposer) { c.machine.propose(p, data, done) }); err != nil {
 		done(nil, fmt.Errorf("%w: %w", ErrNotController, err))
-	}
-}
-
-// do proposes a command and waits for its result. A task that the group's loop
-// never runs, because it stopped first, has no result.
-func (c *Controller) do(ctx context.Context, cmd Command) (any, error) {
-	type outcome struct {
-		result any
-		err    error
-	}
-	answered := make(chan outcome, 1)
-	c.Submit(cmd, func(result any, err error) { answered <- outcome{result, err} })
-	select {
-	case o := <-answered:
-		return o.result, o.err
-	case <-c.machine.stopped:
-		select {
-		case o := <-answered:
-			return o.result, o.err
-		default:
-			return nil, fmt.Errorf("%w: %w", ErrUnknownOutcome, ErrClosed)
-		}
-	case <-ctx.Done():
-		return nil, ctx.Err()
 	}
 }
 
@@ -202,7 +193,7 @@ const conflictsMax = 32
 // change plans and does until the plan still fits when it is applied.
 func (c *Controller) change(ctx context.Context, validateOnly bool, plan func(planner) (Command, error)) (any, error) {
 	for range conflictsMax {
-		if err := c.leading(); err != nil {
+		if err := c.catchUp(ctx); err != nil {
 			return nil, err
 		}
 		cmd, err := plan(c.plan())
@@ -215,17 +206,6 @@ func (c *Controller) change(ctx context.Context, validateOnly bool, plan func(pl
 		}
 	}
 	return nil, fmt.Errorf("%w, %d times", ErrConflict, conflictsMax)
-}
-
-// leading refuses early what would be refused anyway, so that a plan is made
-// from the newest view.
-func (c *Controller) leading() error {
-	if l := c.Leadership(); !l.Leading {
-		return ErrNotController
-	} else if !l.Ready {
-		return fmt.Errorf("%w: %w", ErrNotController, ErrNotReady)
-	}
-	return nil
 }
 
 // Run syncs the store every CheckpointEvery until ctx ends.

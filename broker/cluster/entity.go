@@ -8,8 +8,9 @@ import (
 )
 
 // The values of the controller's store and of the metadata snapshot, one per
-// key; docs/formats/controller.md. Each value begins with entityVersion.
-const entityVersion = 1
+// key; docs/formats/controller.md. Each value begins with entityVersion; all
+// versions from 1 on are read.
+const entityVersion = 2
 
 // Keys are a letter and an id in big-endian bytes, so that the store's order
 // is the order of ids.
@@ -20,7 +21,15 @@ const (
 	keyDeletion     = 'd'
 	keyKeptTable    = 'k'
 	keyBrokerConfig = 'c'
+	keySession      = 's'
 )
+
+// entity reads the version that a value begins with.
+func (c *cursor) entity() {
+	if c.version = c.byte(); c.err == nil && (c.version < 1 || c.version > entityVersion) {
+		c.fail(fmt.Sprintf("value has version %d, this build reads %d", c.version, entityVersion))
+	}
+}
 
 func nodeKey(kind byte, node int32) string {
 	return string(binary.BigEndian.AppendUint32([]byte{kind}, uint32(node)))
@@ -39,7 +48,8 @@ func appendMeta(b []byte, v *View) []byte {
 	b = binary.AppendUvarint(b, uint64(v.featureLevel))
 	b = binary.AppendVarint(b, v.nextProducerID)
 	b = binary.AppendUvarint(b, v.nextReplicaID)
-	return appendBool(b, v.restoring)
+	b = appendBool(b, v.restoring)
+	return binary.AppendUvarint(b, v.nextControllerID)
 }
 
 func (v *View) decodeMeta(c *cursor) {
@@ -54,6 +64,9 @@ func (v *View) decodeMeta(c *cursor) {
 	v.nextProducerID = c.varint()
 	v.nextReplicaID = c.uvarint()
 	v.restoring = c.bool()
+	if v.nextControllerID = 2; c.version >= 2 { // before, there were clusters of one
+		v.nextControllerID = c.uvarint()
+	}
 	if v.nextProducerID < 0 {
 		c.fail("next producer id is negative")
 	}
@@ -65,11 +78,29 @@ func appendBroker(b []byte, r *Broker) []byte {
 	b = append(b, r.Boot[:]...)
 	b = binary.AppendUvarint(b, r.BootCount)
 	b = appendString(b, r.Rack)
-	return appendList(b, r.Listeners, appendListener)
+	b = appendList(b, r.Listeners, appendListener)
+	b = append(b, r.Disk[:]...)
+	b = appendString(b, r.RPCAddr)
+	for _, n := range []uint64{r.Session, r.Controller, r.ReplicaFloor, uint64(r.FeatureMin), uint64(r.FeatureMax)} {
+		b = binary.AppendUvarint(b, n)
+	}
+	b = binary.AppendVarint(b, r.OfflineSinceMs)
+	return appendBool(appendBool(appendBool(b, r.Offline), r.Maintenance), r.Draining)
 }
 
 func decodeBroker(c *cursor) *Broker {
-	return &Broker{ID: c.int32(), Boot: c.id(), BootCount: c.uvarint(), Rack: c.string(), Listeners: list(c, decodeListener)}
+	b := &Broker{ID: c.int32(), Boot: c.id(), BootCount: c.uvarint(), Rack: c.string(), Listeners: list(c, decodeListener)}
+	if c.version < 2 {
+		// It was a cluster of one, whose controller has replica 1.
+		b.Controller, b.FeatureMin, b.FeatureMax = 1, 1, 1
+		return b
+	}
+	b.Disk, b.RPCAddr = c.id(), c.string()
+	b.Session, b.Controller, b.ReplicaFloor = c.uvarint(), c.uvarint(), c.uvarint()
+	b.FeatureMin, b.FeatureMax = c.featureLevel(), c.featureLevel()
+	b.OfflineSinceMs = c.varint()
+	b.Offline, b.Maintenance, b.Draining = c.bool(), c.bool(), c.bool()
+	return b
 }
 
 func appendListener(b []byte, l Listener) []byte {
@@ -100,14 +131,30 @@ func decodeTopic(c *cursor) *Topic {
 func appendPartition(b []byte, p Partition) []byte {
 	b = binary.AppendVarint(b, int64(p.Leader))
 	b = binary.AppendVarint(b, int64(p.LeaderEpoch))
-	return appendList(b, p.Replicas, func(b []byte, r Replica) []byte {
+	b = appendList(b, p.Replicas, func(b []byte, r Replica) []byte {
 		return binary.AppendUvarint(binary.AppendVarint(b, int64(r.Node)), r.ID)
 	})
+	b = appendList(b, p.First, binary.AppendUvarint)
+	if b = appendBool(b, p.Move != nil); p.Move == nil {
+		return b
+	}
+	b = appendList(b, p.Move.Adding, binary.AppendUvarint)
+	b = appendList(b, p.Move.Removing, binary.AppendUvarint)
+	b = appendList(b, p.Move.Before, binary.AppendUvarint)
+	return binary.AppendVarint(appendBool(b, p.Move.Joining), p.Move.StartedMs)
 }
 
 func decodePartition(c *cursor) Partition {
-	return Partition{Leader: c.int32(), LeaderEpoch: record.LeaderEpoch(c.int32()),
+	p := Partition{Leader: c.int32(), LeaderEpoch: record.LeaderEpoch(c.int32()),
 		Replicas: list(c, func(c *cursor) Replica { return Replica{Node: c.int32(), ID: c.uvarint()} })}
+	if c.version < 2 {
+		return p
+	}
+	if p.First = list(c, (*cursor).uvarint); c.bool() {
+		p.Move = &Move{Adding: list(c, (*cursor).uvarint), Removing: list(c, (*cursor).uvarint),
+			Before: list(c, (*cursor).uvarint), Joining: c.bool(), StartedMs: c.varint()}
+	}
+	return p
 }
 
 func appendDeletion(b []byte, d *Deletion) []byte {
@@ -154,8 +201,8 @@ func (v *View) load(key string, value []byte) error {
 	if len(key) == 0 {
 		return fmt.Errorf("%w: empty key", ErrFormat)
 	}
-	if version := c.byte(); c.err == nil && version != entityVersion {
-		return fmt.Errorf("%w: value of key %q has version %d, this build reads %d", ErrFormat, key, version, entityVersion)
+	if c.entity(); c.err != nil {
+		return fmt.Errorf("read value of key %q: %w", key, c.err)
 	}
 	want := ""
 	switch key[0] {
@@ -180,6 +227,9 @@ func (v *View) load(key string, value []byte) error {
 	case keyBrokerConfig:
 		node, k := decodeBrokerConfig(c)
 		v.brokerConfigs[node], want = k, nodeKey(keyBrokerConfig, node)
+	case keySession:
+		node, k := decodeSession(c)
+		v.sessions[node], want = k, nodeKey(keySession, node)
 	default:
 		return fmt.Errorf("%w: unknown key %q", ErrFormat, key)
 	}
@@ -198,13 +248,16 @@ func (v *View) stored(key string) []byte {
 	switch key[0] {
 	case keyMeta:
 		return appendMeta(nil, v)
-	case keyBroker, keyBrokerConfig:
+	case keyBroker, keyBrokerConfig, keySession:
 		node := int32(binary.BigEndian.Uint32([]byte(rest)))
 		if b := v.brokers[node]; key[0] == keyBroker && b != nil {
 			return appendBroker(nil, b)
 		}
 		if k := v.brokerConfigs[node]; key[0] == keyBrokerConfig && k != nil {
 			return appendBrokerConfig(nil, node, k)
+		}
+		if k := v.sessions[node]; key[0] == keySession && k != nil {
+			return appendSession(nil, node, k)
 		}
 		return nil
 	}

@@ -29,6 +29,9 @@ var (
 	// ErrUnknownOutcome: leadership was lost while a command was on its way; it
 	// may or may not happen. Clients look before they repeat.
 	ErrUnknownOutcome = errors.New("controller changed while the command was on its way")
+	// ErrFenced: this broker must not take part; the message says what to do.
+	// It ends.
+	ErrFenced = errors.New("broker is fenced")
 	// ErrNotReady: the cluster has no identity yet, or the controller is
 	// starting. Retriable.
 	ErrNotReady = errors.New("controller is not ready")
@@ -38,6 +41,9 @@ var (
 	// ErrConflict: the state changed between look and act. The controller
 	// itself tries again; it comes out only after many attempts.
 	ErrConflict = errors.New("state changed meanwhile")
+	// errRepeated: the command was applied before. Whoever waits for it has its
+	// answer from then, unless a snapshot came between.
+	errRepeated = errors.New("command was applied before")
 )
 
 // ConfigError is an ErrInvalidConfig with every fault.

@@ -53,6 +53,9 @@ func (v *View) keys() []string {
 	for node := range maps.Keys(v.brokerConfigs) {
 		keys = append(keys, nodeKey(keyBrokerConfig, node))
 	}
+	for node := range maps.Keys(v.sessions) {
+		keys = append(keys, nodeKey(keySession, node))
+	}
 	slices.Sort(keys)
 	return keys
 }

@@ -30,9 +30,15 @@ type Machine struct {
 	waiters map[place]func(any, error)
 	failure error // set once: nothing is applied any more
 
+	// requests are this broker's own, by their Seq, wherever they were
+	// proposed; requestMu guards the map and is held for nothing else.
+	requestMu sync.Mutex
+	requests  map[RequestID]chan outcome
+
 	view    atomic.Pointer[View]
 	lead    atomic.Pointer[Leadership]
 	applied atomic.Pointer[place] // of what the store was told, durable or not
+	told    atomic.Uint64         // Index up to which requests are answered
 
 	mu   sync.Mutex // held for the fields below only
 	subs []*subscription
@@ -63,7 +69,14 @@ func (m *Machine) tellChange() {
 
 type entry struct {
 	place
+	id  RequestID
 	cmd Command // nil for Raft's own
+}
+
+// outcome is what a command came to.
+type outcome struct {
+	result any
+	err    error
 }
 
 // place is an entry of the log; a waiter is keyed by both, because an Index can
@@ -76,10 +89,12 @@ type place struct {
 type subscription struct{ fn func(old, now *View) }
 
 func newMachine(st *store, state *State) *Machine {
-	m := &Machine{store: st, stopped: make(chan struct{}), state: state, waiters: map[place]func(any, error){}}
+	m := &Machine{store: st, stopped: make(chan struct{}), state: state, waiters: map[place]func(any, error){},
+		requests: map[RequestID]chan outcome{}}
 	m.view.Store(state.View())
 	m.lead.Store(&Leadership{Leader: NoLeader})
 	m.applied.Store(&place{state.v.applied, state.v.term})
+	m.told.Store(uint64(state.v.applied))
 	return m
 }
 
@@ -92,11 +107,10 @@ func (m *Machine) Append(index record.Index, term uint64, data []byte) error {
 	}
 	e := entry{place: place{index, term}}
 	if len(data) > 0 {
-		cmd, err := DecodeCommand(data)
-		if err != nil {
+		var err error
+		if e.id, e.cmd, err = DecodeCommand(data); err != nil {
 			return fmt.Errorf("read controller command at Index %d: %w", index, err)
 		}
-		e.cmd = cmd
 	}
 	if index > m.state.v.applied {
 		m.entries = append(m.entries, e)
@@ -125,8 +139,8 @@ func (m *Machine) Commit(last record.Index) {
 	}
 	type answer struct {
 		place
-		result any
-		err    error
+		id RequestID
+		outcome
 	}
 	var answers []answer
 	n := 0
@@ -136,8 +150,8 @@ func (m *Machine) Commit(last record.Index) {
 			m.state.Skip(e.index, e.term)
 			continue
 		}
-		result, err := m.state.Apply(e.index, e.term, e.cmd)
-		answers = append(answers, answer{e.place, result, err})
+		result, err := m.state.Apply(e.index, e.term, e.id, e.cmd)
+		answers = append(answers, answer{e.place, e.id, outcome{result, err}})
 	}
 	if n == 0 {
 		return
@@ -150,7 +164,35 @@ func (m *Machine) Commit(last record.Index) {
 	m.applied.Store(&place{m.state.v.applied, m.state.v.term})
 	m.publish()
 	for _, a := range answers {
+		if a.id.Seq > 0 && a.err != errRepeated {
+			m.answerRequest(a.id, a.outcome)
+		}
 		m.answer(a.place, a.result, a.err)
+	}
+	m.told.Store(uint64(m.state.v.applied))
+	m.tellChange()
+}
+
+// await gives a channel that gets the outcome of the request when it is
+// applied here; forget ends the waiting.
+func (m *Machine) await(id RequestID) (answered <-chan outcome, forget func()) {
+	ch := make(chan outcome, 1)
+	m.requestMu.Lock()
+	defer m.requestMu.Unlock()
+	m.requests[id] = ch
+	return ch, func() {
+		m.requestMu.Lock()
+		defer m.requestMu.Unlock()
+		delete(m.requests, id)
+	}
+}
+
+func (m *Machine) answerRequest(id RequestID, o outcome) {
+	m.requestMu.Lock()
+	defer m.requestMu.Unlock()
+	if ch := m.requests[id]; ch != nil {
+		delete(m.requests, id)
+		ch <- o // room for one, and there is one
 	}
 }
 
@@ -171,7 +213,6 @@ func (m *Machine) publish() {
 	for _, s := range subs {
 		s.fn(old, now)
 	}
-	m.tellChange()
 }
 
 // Lead takes the group's newest leadership. Whoever waits for a command of a

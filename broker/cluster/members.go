@@ -14,7 +14,7 @@ func (c *Controller) Bootstrap(ctx context.Context, id Identity, restoring bool)
 	if id.ClusterID == [16]byte{} {
 		return fmt.Errorf("%w: the cluster id is zero", ErrInvalidRequest)
 	}
-	_, err := c.do(ctx, &Bootstrap{Identity: id, FeatureLevel: FeatureLevel, Restoring: restoring})
+	_, err := c.do(ctx, &Bootstrap{Identity: id, FeatureLevel: FeatureLevel, Restoring: restoring, Founders: c.cfg.Membership.Members})
 	return err
 }
 

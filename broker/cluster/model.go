@@ -33,7 +33,34 @@ type Broker struct {
 	// BootCount is the number of different boots seen; tail series are named
 	// node-bootcount.
 	BootCount uint64
+
+	// Disk is the id of the broker's data directory, zero if it never said.
+	Disk [16]byte
+	// RPCAddr is where other brokers reach it, empty in a cluster of one.
+	RPCAddr string
+	// Session counts the starts of the data directory; the broker's
+	// connections carry it.
+	Session uint64
+	// Controller is its replica id in the controller's group.
+	Controller uint64
+	// ReplicaFloor: replicas of partitions with lower ids were on a disk that
+	// this broker has no more. They are to be replaced and never opened.
+	ReplicaFloor uint64
+	// FeatureMin and FeatureMax are the feature levels its build can work at.
+	FeatureMin, FeatureMax uint32
+
+	// Offline: the controller's leader has not heard of it for a while, since
+	// OfflineSinceMs (Unix milliseconds). It gets no new replicas.
+	Offline        bool
+	OfflineSinceMs int64
+	// Maintenance: it leads nothing while another can, until that is taken
+	// back. Draining: its replicas move away, so that it can be unregistered.
+	Maintenance bool
+	Draining    bool
 }
+
+// Placeable reports whether new replicas may be put on the broker.
+func (b *Broker) Placeable() bool { return !b.Offline && !b.Draining }
 
 // Listener returns the broker's listener of the given name.
 func (b *Broker) Listener(name string) (Listener, bool) {
@@ -66,17 +93,25 @@ type Topic struct {
 	ConfigVersion uint64
 }
 
-// ReplicationFactor is the number of replicas of the topic's first partition.
+// ReplicationFactor is the number of replicas of the topic's first partition,
+// or that it will have when its move is done.
 func (t *Topic) ReplicationFactor() int {
 	if len(t.Partitions) == 0 {
 		return 0
 	}
-	return len(t.Partitions[0].Replicas)
+	return len(t.Partitions[0].Target())
 }
 
 // Partition is one partition of a Topic; its number is its place.
 type Partition struct {
+	// Replicas are all there are, most preferred first. During a move they are
+	// the target's, then those that leave.
 	Replicas []Replica
+	// Move is the move under way, nil for none.
+	Move *Move
+	// First are the ids of the replicas that the group began with, nil while
+	// they are Replicas.
+	First []uint64
 	// Leader is the node that last reported to lead, NoLeader before the first
 	// report; LeaderEpoch is its epoch, -1 before. The epoch never goes back.
 	Leader      int32
@@ -88,15 +123,6 @@ type Partition struct {
 type Replica struct {
 	Node int32
 	ID   uint64
-}
-
-// Nodes are the nodes of the partition's replicas, in order of preference.
-func (p *Partition) Nodes() []int32 {
-	out := make([]int32, len(p.Replicas))
-	for i, r := range p.Replicas {
-		out[i] = r.Node
-	}
-	return out
 }
 
 // Deletion is a deleted topic whose files and objects are still to be

@@ -17,7 +17,7 @@ type State struct {
 	v View
 	// shared marks the maps of v that a View given away also has; a map is
 	// cloned before its first write after that.
-	shared struct{ brokers, topics, deletions, keptTables, brokerConfigs bool }
+	shared struct{ brokers, topics, deletions, keptTables, brokerConfigs, sessions bool }
 	// plain maps a topic's name with dots as underscores to its id: two names
 	// that are equal there would be one metric and one table.
 	plain map[string]record.TopicID
@@ -33,7 +33,7 @@ func emptyView() View {
 	return View{
 		brokers: map[int32]*Broker{}, topics: map[record.TopicID]*Topic{}, names: map[string]*Topic{},
 		deletions: map[record.TopicID]*Deletion{}, keptTables: map[record.TopicID]*KeptTable{},
-		brokerConfigs: map[int32]*brokerConfig{}, nextReplicaID: 1,
+		brokerConfigs: map[int32]*brokerConfig{}, sessions: map[int32]*session{}, nextReplicaID: 1, nextControllerID: 1,
 	}
 }
 
@@ -51,19 +51,23 @@ func plainName(name string) string { return strings.ReplaceAll(name, ".", "_") }
 // View gives the state as it is, never to change.
 func (s *State) View() *View {
 	s.shared.brokers, s.shared.topics, s.shared.deletions = true, true, true
-	s.shared.keptTables, s.shared.brokerConfigs = true, true
+	s.shared.keptTables, s.shared.brokerConfigs, s.shared.sessions = true, true, true
 	v := s.v
 	return &v
 }
 
 // Apply carries out the command at the given place of the Raft log. An error
 // is an answer to whoever proposed it; the state is then as before, but for
-// its Applied.
-func (s *State) Apply(at record.Index, term uint64, cmd Command) (result any, err error) {
+// its Applied and for id, which is known from now on. A command whose id was
+// known already is passed over with errRepeated.
+func (s *State) Apply(at record.Index, term uint64, id RequestID, cmd Command) (result any, err error) {
 	if at <= s.v.applied {
 		panic(fmt.Sprintf("controller applies Index %d after %d", at, s.v.applied))
 	}
 	s.Skip(at, term)
+	if !s.once(id) {
+		return nil, errRepeated
+	}
 	return cmd.apply(s)
 }
 
@@ -136,6 +140,14 @@ func (s *State) putKeptTable(id record.TopicID, k *KeptTable) {
 		delete(s.v.keptTables, id)
 	}
 	s.dirty[topicKey(keyKeptTable, id)] = struct{}{}
+}
+
+func (s *State) putSession(node int32, k *session) {
+	own(&s.v.sessions, &s.shared.sessions)
+	if s.v.sessions[node] = k; k == nil {
+		delete(s.v.sessions, node)
+	}
+	s.dirty[nodeKey(keySession, node)] = struct{}{}
 }
 
 func (s *State) putBrokerConfig(node int32, k *brokerConfig) {

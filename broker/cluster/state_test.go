@@ -18,7 +18,7 @@ func randomCommand(r *rand.Rand, v *View) Command {
 	node := int32(1 + r.IntN(3))
 	switch r.IntN(11) {
 	case 0:
-		return &RegisterBroker{Registration{ID: node, Boot: [16]byte{byte(r.IntN(3))}, Rack: name}}
+		return &RegisterBroker{Registration: Registration{ID: node, Boot: [16]byte{byte(r.IntN(3))}, Rack: name}}
 	case 1, 2, 3:
 		return &CreateTopic{ID: id, Name: name, CreatedMs: r.Int64N(100), Assignment: [][]int32{{node}, {node}}, Configs: map[string]string{name: "1"}}
 	case 4:
@@ -52,12 +52,12 @@ func TestReplicasEqual(t *testing.T) {
 		var views []given
 		for i := range 300 {
 			cmd := randomCommand(r, &a.v)
-			_, errA := a.Apply(record.Index(i+1), 1, cmd)
-			decoded, err := DecodeCommand(EncodeCommand(nil, cmd))
+			_, errA := a.Apply(record.Index(i+1), 1, RequestID{}, cmd)
+			_, decoded, err := DecodeCommand(EncodeCommand(nil, RequestID{}, cmd))
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, errB := b.Apply(record.Index(i+1), 1, decoded)
+			_, errB := b.Apply(record.Index(i+1), 1, RequestID{}, decoded)
 			if (errA == nil) != (errB == nil) || errA != nil && errA.Error() != errB.Error() {
 				t.Fatalf("seed %d, command %d: answers differ: %v and %v", seed, i, errA, errB)
 			}

@@ -23,9 +23,12 @@ type View struct {
 	deletions     map[record.TopicID]*Deletion
 	keptTables    map[record.TopicID]*KeptTable
 	brokerConfigs map[int32]*brokerConfig
+	sessions      map[int32]*session
 
 	nextProducerID int64
 	nextReplicaID  uint64
+	// nextControllerID is the next replica id of the controller's own group.
+	nextControllerID uint64
 }
 
 // Identity is the cluster's; its ClusterID is zero before Bootstrap.
