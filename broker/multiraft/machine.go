@@ -71,17 +71,18 @@ type Snapshotter interface {
 	Snapshot(least record.Index) (Snapshot, error)
 	// Install brings what lies on this disk to s, in the background and without
 	// changing what the replica is before Restore, and calls done once, from
-	// anywhere but inside Install: nil when all of it is durable. A crash on
-	// the way must leave the old state. Append, Truncate and Commit may be
-	// called meanwhile.
+	// anywhere: nil when all of it is durable. A crash on the way must leave the
+	// old state. Append, Truncate and Commit may be called meanwhile.
 	Install(s Snapshot, done func(error))
 	// Restore follows an Install that ended well: the log now begins above
 	// s.Index, everything up to it is committed, nothing above it is there. It
 	// returns the blob of the mark, which the journal gets in one write with
 	// s.ConfState: from then on a restart finds the new state.
 	Restore(s Snapshot) (mark []byte)
+	// Restored follows when that write is durable: what was before may go.
+	Restored()
 	// Abandon follows an Install that ended well and is not used, because the
-	// log got there by itself. After Stopped neither of the two is called.
+	// log got there by itself. After Stopped nothing of this is called.
 	Abandon()
 }
 

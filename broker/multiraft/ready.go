@@ -137,11 +137,12 @@ func (g *Group) save(m *raftpb.Message) {
 		// log or the new one.
 		w := g.write()
 		w.Mark, g.restored = g.restored, nil
+		g.shard.emit(g, w, nil)
+		g.shard.restoredAfter(g)
 		if len(m.Entries) == 0 {
-			g.shard.emit(g, w, m.Responses)
+			g.shard.after(g, m.Responses)
 			return
 		}
-		g.shard.emit(g, w, nil)
 	}
 	if len(m.Entries) > 0 || g.hard.Term != g.savedTerm || g.hard.Vote != g.savedVote {
 		w := g.write()

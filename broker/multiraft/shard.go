@@ -73,6 +73,7 @@ type afterFlush struct {
 	group     *Group
 	responses []raftpb.Message
 	write     bool // ends a write of the group
+	restored  bool // ends the write of a snapshot's mark
 }
 
 // newShard makes a core for one of cfg.Shards shards; cfg was validated.
@@ -342,14 +343,20 @@ func (s *Shard) emit(g *Group, w journal.Write, responses []raftpb.Message) {
 		return
 	}
 	g.writesInFlight++
-	b.after = append(b.after, afterFlush{g, responses, true})
+	b.after = append(b.after, afterFlush{group: g, responses: responses, write: true})
 }
 
 // after adds what is to be delivered when all writes of the group so far are
 // durable.
 func (s *Shard) after(g *Group, responses []raftpb.Message) {
 	b := s.current()
-	b.after = append(b.after, afterFlush{g, responses, false})
+	b.after = append(b.after, afterFlush{group: g, responses: responses})
+}
+
+// restoredAfter tells the machine when a snapshot's mark is durable.
+func (s *Shard) restoredAfter(g *Group) {
+	b := s.current()
+	b.after = append(b.after, afterFlush{group: g, restored: true})
 }
 
 func (s *Shard) send(g *Group, m raftpb.Message) {
@@ -419,6 +426,9 @@ func (s *Shard) flushed(b *Batch, err error) {
 		}
 		if a.write {
 			a.group.writesInFlight--
+		}
+		if a.restored {
+			a.group.machine.(Snapshotter).Restored()
 		}
 		a.group.respond(a.responses)
 	}

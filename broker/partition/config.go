@@ -66,6 +66,13 @@ type Config struct {
 	// Pin is the offset that retention must not pass, because somebody (the
 	// table) has not seen it yet; false for none. May be nil.
 	Pin func() (record.Offset, bool)
+	// Source reaches the segments of other brokers' replicas; nil: a replica that
+	// its leader has left behind stays there.
+	Source SegmentSource
+	// Background runs a task once on a goroutine of the caller, which ends ctx
+	// when it closes and waits for the task; it does not block. nil runs it at
+	// once: a simulation in one goroutine.
+	Background func(task func(ctx context.Context))
 	// Wait blocks until done is closed, or gives an error when ctx ends
 	// first. nil does just that; a simulation in one goroutine steps its world
 	// instead.

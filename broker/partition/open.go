@@ -29,6 +29,9 @@ func (p *Partition) open() error {
 	if err != nil {
 		return err
 	}
+	if err := settleCopy(p.cfg.FS, p.cfg.Dir, mark.Index); err != nil {
+		return err
+	}
 	p.segments, err = segment.Open(segment.Config{
 		FS: p.cfg.FS, Dir: p.cfg.Dir, Identity: p.cfg.Identity, Cache: p.cfg.Cache,
 		// The partition rolls segments itself, since a producer snapshot

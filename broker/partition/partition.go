@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"context"
 	"fmt"
 	"sync"
 
@@ -46,6 +47,17 @@ type Partition struct {
 	// working: WriteSegments or Retain uses the segments; the one that does
 	// shuts them for a Close (removed: a Remove) that came meanwhile.
 	working, removed bool
+	// afterWork begins when the step that uses the segments ends.
+	afterWork func(context.Context)
+	// prepared is a copy that waits for raft; it uses the segments until then.
+	prepared *copied
+	// stale are segments that do not count any more; with staleHeld their
+	// successors do not count durably yet.
+	stale     *segment.Log
+	staleHeld bool
+	pins      []*pin
+	// writeWanted: a follower waits for what WriteSegments has to write.
+	writeWanted bool
 	// sealWanted: the next WriteSegments seals the active segment.
 	sealWanted bool
 	// activeSinceMs is when the first chunk of the active segment was written.
@@ -279,9 +291,14 @@ func (p *Partition) begin() bool {
 // end gives the segments back, and closes them for a Close that came meanwhile.
 func (p *Partition) end() error {
 	p.mu.Lock()
-	p.working = false
+	next := p.afterWork
+	p.afterWork, p.working = nil, next != nil
 	closed := p.closed
 	p.mu.Unlock()
+	if next != nil {
+		p.inBackground(next)
+		return nil
+	}
 	if closed {
 		return p.shutFiles()
 	}

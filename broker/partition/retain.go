@@ -162,6 +162,9 @@ func (p *Partition) trim(s *topicconfig.Settings) error {
 	p.mu.Lock()
 	o := p.offsets()
 	stable := p.stable.next // what came later is not written yet
+	if at, ok := p.pinned(); ok {
+		stable = min(stable, at)
+	}
 	p.mu.Unlock()
 	target := o.LogStart
 	if s.Tiered && p.bucket() != nil {

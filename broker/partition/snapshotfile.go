@@ -26,12 +26,21 @@ func snapshotName(dir string, next record.Offset) string {
 // writeSnapshot makes data the snapshot at next, durably, under its final name
 // only when it is whole.
 func writeSnapshot(fsys disk.FS, dir string, next record.Offset, data []byte) error {
-	name := snapshotName(dir, next)
-	if err := writeFile(fsys, name+".new", data); err != nil {
-		return fmt.Errorf("write producer snapshot %s: %w", name, err)
+	if err := writeWhole(fsys, dir, path.Base(snapshotName(dir, next)), data); err != nil {
+		return fmt.Errorf("write producer snapshot: %w", err)
 	}
-	if err := fsys.Rename(name+".new", name); err != nil {
-		return fmt.Errorf("rename producer snapshot %s: %w", name, err)
+	return nil
+}
+
+// writeWhole makes data the content of a small file, durably, under its name
+// only when it is whole.
+func writeWhole(fsys disk.FS, dir, name string, data []byte) error {
+	full := path.Join(dir, name)
+	if err := writeFile(fsys, full+".new", data); err != nil {
+		return fmt.Errorf("write %s: %w", full, err)
+	}
+	if err := fsys.Rename(full+".new", full); err != nil {
+		return fmt.Errorf("rename %s: %w", full, err)
 	}
 	if err := fsys.SyncDir(dir); err != nil {
 		return fmt.Errorf("sync directory %s: %w", dir, err)
@@ -62,23 +71,32 @@ func writeFile(fsys disk.FS, name string, data []byte) error {
 
 // readSnapshot gives the snapshot at next; fs.ErrNotExist when there is none.
 func readSnapshot(fsys disk.FS, dir string, next record.Offset) ([]byte, error) {
-	name := snapshotName(dir, next)
-	f, err := fsys.Open(name)
+	data, err := readWhole(fsys, dir, path.Base(snapshotName(dir, next)))
 	if err != nil {
-		return nil, fmt.Errorf("open producer snapshot %s: %w", name, err)
+		return nil, fmt.Errorf("read producer snapshot: %w", err)
+	}
+	return data, nil
+}
+
+// readWhole gives what writeWhole wrote; fs.ErrNotExist when there is none.
+func readWhole(fsys disk.FS, dir, name string) ([]byte, error) {
+	full := path.Join(dir, name)
+	f, err := fsys.Open(full)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", full, err)
 	}
 	defer f.Close() // only read
 	size, err := f.Size()
 	if err != nil {
-		return nil, fmt.Errorf("size of producer snapshot %s: %w", name, err)
+		return nil, fmt.Errorf("size of %s: %w", full, err)
 	}
 	buf := disk.Alloc(int(disk.RoundUp(size)))
 	n, err := f.ReadAt(buf, 0)
 	if err != nil && err != io.EOF {
-		return nil, fmt.Errorf("read producer snapshot %s: %w", name, err)
+		return nil, fmt.Errorf("read %s: %w", full, err)
 	}
 	if n < 4 || int64(binary.BigEndian.Uint32(buf)) > int64(n-4) {
-		return nil, fmt.Errorf("%w: producer snapshot %s: %d bytes do not hold what the length says", ErrCorrupt, name, n)
+		return nil, fmt.Errorf("%w: %s: %d bytes do not hold what the length says", ErrCorrupt, full, n)
 	}
 	return buf[4 : 4+binary.BigEndian.Uint32(buf)], nil
 }

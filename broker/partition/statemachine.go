@@ -169,6 +169,7 @@ func (m *stateMachine) Stopped(err error) {
 	p.stopped = fmt.Errorf("%w: %s: replica stopped: %w", logio.ErrStorage, p.Name(), err)
 	stopped := p.stopped
 	p.mu.Unlock()
+	p.abandon()
 	p.failAll(stopped)
 }
 

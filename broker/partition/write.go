@@ -24,8 +24,16 @@ func (p *Partition) WriteSegments(ctx context.Context, seal bool) error {
 	}
 	p.mu.Lock()
 	p.sealWanted = p.sealWanted || seal
+	p.writeWanted = false
+	held := p.staleHeld
 	p.mu.Unlock()
-	err := p.writePending(ctx)
+	var err error
+	if !held {
+		err = p.clearStale()
+	}
+	if err == nil {
+		err = p.writePending(ctx)
+	}
 	if err == nil {
 		err = p.sealIfDue()
 	}
@@ -212,7 +220,8 @@ func (p *Partition) Due(bytes int64, age time.Duration) bool {
 		return true
 	}
 	p.mu.Lock()
-	wanted := p.sealWanted && pending > 0 || p.stable.index > p.released && p.stopped == nil
+	wanted := (p.sealWanted || p.writeWanted) && pending > 0 || p.stable.index > p.released && p.stopped == nil ||
+		p.stale != nil && !p.staleHeld
 	p.mu.Unlock()
 	return wanted || p.sealDue(0)
 }

@@ -59,6 +59,9 @@ type Config struct {
 	// End gives, and what the first Append must continue. The zero value lets
 	// the first Append begin anywhere.
 	Start Position
+	// First passes over segments whose first entry lies below it: they are
+	// another log's, which this one is to follow above a gap.
+	First record.Index
 	// Durable is the last Index known to be in synced segments (the group's
 	// mark). A log that ends before it is corrupt. 0: nothing is known.
 	Durable record.Index

@@ -56,6 +56,9 @@ func (l *Log) openParts(names []string) error {
 	var segments []string
 	indexed := map[string]bool{}
 	for _, name := range names {
+		if first, ok := firstOf(name); ok && first < l.cfg.First {
+			continue
+		}
 		switch {
 		case strings.HasSuffix(name, segmentSuffix):
 			segments = append(segments, name)
