@@ -42,6 +42,9 @@ e2e: build ## the same road with kcat, librdkafka, the Java client, PyIceberg an
 bench: build ## the figures in bench/README.md
 	$(GO) run -trimpath ./bench -binary bin/tidewater
 
+bench-kafka: build ## Tidewater beside Apache Kafka in one run, with ratios (QUICK=1, ONLY=produce,latency)
+	$(GO) run -trimpath ./bench kafka -binary bin/tidewater $(if $(QUICK),-quick) $(if $(ONLY),-only $(ONLY))
+
 harness: build ## real brokers under faults, needs root (NODES=3 TIME=5m SEED=1)
 	$(GO) build -trimpath -o bin/harness ./harness
 	bin/harness -binary bin/tidewater -nodes $(or $(NODES),3) -time $(or $(TIME),5m) -seed $(or $(SEED),1)
@@ -49,4 +52,4 @@ harness: build ## real brokers under faults, needs root (NODES=3 TIME=5m SEED=1)
 clean: ## what make made
 	rm -rf bin data
 
-.PHONY: help build demo test race sim fuzz lint e2e bench harness clean
+.PHONY: help build demo test race sim fuzz lint e2e bench bench-kafka harness clean

@@ -96,7 +96,7 @@ func (w *world) coldCases(ctx context.Context, p, store *process) error {
 	if err := w.rawLoops(ctx, store, raw); err != nil {
 		return err
 	}
-	mb := float64(r.bytes) / 1e6
+	mb := float64(r.Bytes()) / 1e6
 	mbps := mb / u.took.Seconds()
 	out := newResult("cold", "1 partition, %.0f MB by Fetch, nothing of it on the broker's disk", mb)
 	out.add("", "MB/s", mbps)

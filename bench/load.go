@@ -3,27 +3,15 @@ package main
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"tidewater/bench/generator"
 )
 
-const (
-	recordBytes = 1 << 10
-	// payloadBytes of pseudo-random bytes, which no codec or disk can shrink,
-	// are what values are cut from.
-	payloadBytes = 4 << 20
-	payloadSeed  = 1
-)
-
-func payload() []byte {
-	seed := [32]byte{payloadSeed}
-	out := make([]byte, payloadBytes)
-	_, _ = rand.NewChaCha8(seed).Read(out) // never fails
-	return out
-}
+const recordBytes = generator.RecordBytes
 
 // load is what one producer sends: records of 1 KiB without key, acks=all and
 // idempotent (franz-go's defaults), not compressed, to the partitions in turn.
@@ -70,9 +58,9 @@ func (w *world) produce(ctx context.Context, l load) (loaded, error) {
 	}
 	var out loaded
 	stop := everySecond(func() { out.perSecond = append(out.perSecond, float64(acked.Load())*recordBytes/1e6) })
-	values, at := payload(), time.Now()
+	values, at := generator.Payload(), time.Now()
 	for n := int64(0); n*recordBytes < l.bytesMax && time.Since(at) < l.limit && ctx.Err() == nil; n++ {
-		from := n * recordBytes % payloadBytes
+		from := n * recordBytes % int64(len(values))
 		k.Produce(ctx, &kgo.Record{Value: values[from : from+recordBytes]}, done)
 	}
 	err = k.Flush(ctx)

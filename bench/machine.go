@@ -15,6 +15,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"tidewater/bench/generator"
 )
 
 const (
@@ -36,29 +38,36 @@ type facts struct {
 	Go      string    `json:"go"`
 	Commit  string    `json:"commit"`
 	Version string    `json:"version"`
+	Kafka   string    `json:"kafka,omitempty"` // the version compared with
 	Command string    `json:"command"`
 	LoadAvg string    `json:"load_average_before"`
 	Disk    diskFacts `json:"disk"`
+	// What one core copies in memory, and what one connection carries on loopback.
+	CopyMBps     float64 `json:"memory_copy_mb_per_s"`
+	LoopbackMBps float64 `json:"loopback_mb_per_s"`
 }
 
 // diskFacts are the probe's: sequential O_DIRECT writes of 1 MiB with one
-// fdatasync at the end, and single blocks of 4 KiB each with an fdatasync.
+// fdatasync at the end, reads of the same, and single blocks of 4 KiB each with an fdatasync.
 type diskFacts struct {
-	FileSystem   string  `json:"file_system"`
-	Direct       bool    `json:"o_direct"`
-	WriteMBps    float64 `json:"write_1mib_mb_per_s"`
-	Syncs        int     `json:"syncs"`
-	SyncP50Micro float64 `json:"write_4kib_fdatasync_p50_us"`
-	SyncP99Micro float64 `json:"write_4kib_fdatasync_p99_us"`
+	FileSystem     string  `json:"file_system"`
+	Direct         bool    `json:"o_direct"`
+	WriteMBps      float64 `json:"write_1mib_mb_per_s"`
+	ReadMBps       float64 `json:"read_1mib_mb_per_s"`
+	Syncs          int     `json:"syncs"`
+	SyncsPerSecond float64 `json:"write_4kib_fdatasync_per_s"`
+	SyncP50Micro   float64 `json:"write_4kib_fdatasync_p50_us"`
+	SyncP99Micro   float64 `json:"write_4kib_fdatasync_p99_us"`
 }
 
 func (f facts) String() string {
-	return fmt.Sprintf("%s, %d cores (%s), %s memory, Linux %s, %s, commit %s; disk (%s): %.0f MB/s in O_DIRECT writes of 1 MiB, 4 KiB write and fdatasync p50 %.0f µs, p99 %.0f µs. Command: %s",
-		f.Time.Format("2006-01-02 15:04 UTC"), f.Cores, f.CPU, f.Memory, f.Kernel, f.Go, f.Commit, f.Disk.FileSystem, f.Disk.WriteMBps, f.Disk.SyncP50Micro, f.Disk.SyncP99Micro, f.Command)
+	return fmt.Sprintf("%s, %d cores (%s), %s memory, Linux %s, %s, commit %s; disk (%s): %.0f MB/s in O_DIRECT writes of 1 MiB, and %.0f MB/s in reads, 4 KiB write and fdatasync %.0f a second (p50 %.0f µs, p99 %.0f µs); memory copy %.0f MB/s a core, loopback %.0f MB/s a connection. Command: %s",
+		f.Time.Format("2006-01-02 15:04 UTC"), f.Cores, f.CPU, f.Memory, f.Kernel, f.Go, f.Commit, f.Disk.FileSystem, f.Disk.WriteMBps, f.Disk.ReadMBps, f.Disk.SyncsPerSecond, f.Disk.SyncP50Micro, f.Disk.SyncP99Micro,
+		f.CopyMBps, f.LoopbackMBps, f.Command)
 }
 
 func machineFacts(ctx context.Context, binary, dir string) (facts, error) {
-	f := facts{Time: time.Now().UTC(), Cores: runtime.NumCPU(), Go: runtime.Version(), Command: "go run ./bench " + strings.Join(os.Args[1:], " ")}
+	f := facts{Time: time.Now().UTC(), Cores: runtime.NumCPU(), Go: runtime.Version(), Command: strings.TrimSpace("go run ./bench " + strings.Join(os.Args[1:], " "))}
 	f.CPU = lineAfter("/proc/cpuinfo", "model name")
 	f.Memory = lineAfter("/proc/meminfo", "MemTotal")
 	var u unix.Utsname
@@ -75,7 +84,11 @@ func machineFacts(ctx context.Context, binary, dir string) (facts, error) {
 	if f.Version == "" {
 		return f, fmt.Errorf("%s version says nothing: is it built? (make build)", binary)
 	}
+	f.CopyMBps = probeCopy()
 	var err error
+	if f.LoopbackMBps, err = probeLoopback(); err != nil {
+		return f, err
+	}
 	f.Disk, err = probeDisk(dir)
 	return f, err
 }
@@ -119,13 +132,28 @@ func probeDisk(dir string) (diskFacts, error) {
 		return d, fmt.Errorf("probe disk: %w", err)
 	}
 	d.WriteMBps = float64(written) / 1e6 / time.Since(at).Seconds()
+	if d.ReadMBps, err = probeReads(f, buf, written); err != nil {
+		return d, err
+	}
 	return d, d.probeSyncs(f, buf[:probeBlock], written)
+}
+
+// probeReads reads what was written, from the disk where O_DIRECT is possible.
+func probeReads(f *os.File, buf []byte, size int) (float64, error) {
+	begin, read := time.Now(), 0
+	for ; read < size && time.Since(begin) < probeTimeout; read += len(buf) {
+		if _, err := f.ReadAt(buf, int64(read)); err != nil {
+			return 0, fmt.Errorf("probe disk: %w", err)
+		}
+	}
+	return float64(read) / 1e6 / time.Since(begin).Seconds(), nil
 }
 
 // probeSyncs times single blocks, each made durable, in space that is written already.
 func (d *diskFacts) probeSyncs(f *os.File, block []byte, size int) error {
 	var took []float64
-	for begin := time.Now(); len(took) < probeSyncs && time.Since(begin) < probeTimeout; {
+	begin := time.Now()
+	for len(took) < probeSyncs && time.Since(begin) < probeTimeout {
 		at := time.Now()
 		if _, err := f.WriteAt(block, int64(len(took)*probeBlock%size)); err != nil {
 			return fmt.Errorf("probe disk: %w", err)
@@ -135,6 +163,7 @@ func (d *diskFacts) probeSyncs(f *os.File, block []byte, size int) error {
 		}
 		took = append(took, float64(time.Since(at).Microseconds()))
 	}
+	d.SyncsPerSecond = float64(len(took)) / time.Since(begin).Seconds()
 	slices.Sort(took)
 	d.Syncs, d.SyncP50Micro, d.SyncP99Micro = len(took), percentile(took, 50), percentile(took, 99)
 	return nil
@@ -144,7 +173,7 @@ func (d *diskFacts) probeSyncs(f *os.File, block []byte, size int) error {
 func aligned(n int) []byte {
 	raw := make([]byte, n+probeBlock)
 	skip := probeBlock - int(uintptr(unsafe.Pointer(&raw[0]))%probeBlock)
-	copy(raw, payload())
+	copy(raw, generator.Payload())
 	return raw[skip : skip+n]
 }
 

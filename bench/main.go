@@ -25,6 +25,9 @@
 // in -out. Command: go run ./bench -binary bin/tidewater [-only a,b] [-seconds 60].
 // Payloads are pseudo-random from a fixed seed. Every loop has a bound in time;
 // data lies in a directory of its own that is removed at the end.
+//
+// Command go run ./bench kafka puts one broker, then three, beside Apache Kafka
+// in one run on one machine: see kafka.go.
 package main
 
 import (
@@ -39,9 +42,33 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"tidewater/bench/generator"
 )
 
 func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	command := ""
+	if len(os.Args) > 1 {
+		command = os.Args[1]
+	}
+	var err error
+	switch command {
+	case "kafka":
+		err = kafkaCommand(ctx, os.Args[2:])
+	case generateCommand:
+		err = generator.Main(ctx, os.Stdin, os.Stdout)
+	default:
+		err = figuresCommand(ctx)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func figuresCommand(ctx context.Context) error {
 	b := &bench{}
 	var only string
 	flag.StringVar(&b.binary, "binary", "bin/tidewater", "the tidewater binary")
@@ -50,12 +77,7 @@ func main() {
 	flag.StringVar(&b.out, "out", filepath.Join("bench", "results", time.Now().UTC().Format("2006-01-02")), "where results go")
 	flag.StringVar(&b.dir, "dir", os.TempDir(), "where data lies: the disk to measure")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := b.run(ctx, only); err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
-	}
+	return b.run(ctx, only)
 }
 
 // bench is what all figures share.
@@ -112,7 +134,7 @@ func (b *bench) run(ctx context.Context, only string) error {
 			failed = append(failed, err)
 		}
 	}
-	return errors.Join(append(failed, ctx.Err(), b.results.close())...)
+	return errors.Join(append(failed, ctx.Err(), b.results.close(b.results.table()))...)
 }
 
 func (b *bench) choose(only string) error {

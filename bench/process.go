@@ -77,7 +77,12 @@ func (w *world) close(failed *error) {
 
 // spawn starts the binary with its output in the world's directory.
 func (w *world) spawn(name string, args ...string) (*process, error) {
-	p := &process{name: name, cmd: exec.Command(w.b.binary, args...), out: filepath.Join(w.dir, name+".log")}
+	return w.start(name, exec.Command(w.b.binary, args...))
+}
+
+// start starts a command with its output in the world's directory.
+func (w *world) start(name string, cmd *exec.Cmd) (*process, error) {
+	p := &process{name: name, cmd: cmd, out: filepath.Join(w.dir, name+".log")}
 	f, err := os.OpenFile(p.out, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, err

@@ -21,6 +21,7 @@ type value struct {
 type result struct {
 	Figure string  `json:"figure"`
 	Case   string  `json:"case"`
+	Broker string  `json:"broker,omitempty"` // which one, where several are compared
 	Values []value `json:"values"`
 	Notes  string  `json:"notes,omitempty"`
 }
@@ -70,7 +71,7 @@ func (r *results) keep(name string, body []byte) error {
 // add prints and keeps a result.
 func (r *results) add(one *result) error {
 	r.all = append(r.all, one)
-	say("%s, %s: %s", one.Figure, one.Case, text(one))
+	say("%s: %s", strings.Trim(strings.Join([]string{one.Figure, one.Case, one.Broker}, ", "), ", "), text(one))
 	return json.NewEncoder(r.lines).Encode(one)
 }
 
@@ -84,15 +85,21 @@ func (r *results) sample(figure, of, unit string, numbers []float64) error {
 	}{figure, of, unit, numbers})
 }
 
-// close writes the table and prints it.
-func (r *results) close() error {
+// table has a line for each result.
+func (r *results) table() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\n| figure | case | result |\n|---|---|---|\n", r.facts)
+	b.WriteString("| figure | case | result |\n|---|---|---|\n")
 	for _, one := range r.all {
 		fmt.Fprintf(&b, "| %s | %s | %s |\n", one.Figure, one.Case, text(one))
 	}
-	fmt.Print("\n" + b.String())
-	return errors.Join(r.keep("table.md", []byte(b.String())), r.lines.Close(), r.samples.Close())
+	return b.String()
+}
+
+// close writes a table below the machine's facts, and prints it.
+func (r *results) close(table string) error {
+	table = r.facts.String() + "\n\n" + table
+	fmt.Print("\n" + table)
+	return errors.Join(r.keep("table.md", []byte(table)), r.lines.Close(), r.samples.Close())
 }
 
 func text(r *result) string {
