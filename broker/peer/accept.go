@@ -42,7 +42,7 @@ func (n *Network) admit(nc net.Conn) {
 	n.mu.Unlock()
 	if full {
 		n.refused.Add(1)
-		n.blame("", &Error{CodeFull, fmt.Sprintf("%d connections of brokers, no more are taken", n.cfg.ConnectionsMax)})
+		n.blame(nc.RemoteAddr().String(), fmt.Errorf("there are %d connections, no more are taken", n.cfg.ConnectionsMax))
 		_ = nc.Close()
 		return
 	}

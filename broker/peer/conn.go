@@ -40,6 +40,8 @@ const (
 	// idleTimeout ends an accepted connection on which nothing comes: its
 	// dialer sends a heartbeat at least every laneBeatEvery.
 	idleTimeout = 15 * time.Second
+	// askTimeout is for a connection of one Ask, which has no heartbeat.
+	askTimeout = 2 * time.Minute
 	// laneBeatEvery is the heartbeat of lanes that do not decide who is up;
 	// without an echo for laneStallMax the lane is dialed again: a way may be
 	// dead for one connection alone.
@@ -94,7 +96,9 @@ func newConn(n *Network, nc net.Conn, theirs hello, version uint16, lane laneKin
 	c.echoedAt.Store(n.now())
 	idle := idleTimeout
 	if dialed {
-		idle = 0
+		idle = 0 // heartbeats tell
+	} else if lane == laneAsk {
+		idle = askTimeout
 	}
 	c.r = bufio.NewReaderSize(&idleReader{nc: nc, idle: idle}, readBufferBytes)
 	return c

@@ -25,7 +25,6 @@ const (
 	CodeWrongCluster  Code = 10
 	CodeWrongNode     Code = 11
 	CodeVersion       Code = 12 // no common version of the connection
-	CodeFull          Code = 13 // the broker has too many connections
 	CodeOwn           Code = 100
 )
 

@@ -56,6 +56,11 @@ func (h *hello) appendTo(b []byte) []byte {
 	b = binary.BigEndian.AppendUint32(b, h.level)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(text)))
 	b = append(b, text...)
+	return appendSum(b, at)
+}
+
+// appendSum ends the hello at b[at:] with its checksum.
+func appendSum(b []byte, at int) []byte {
 	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b[at:], castagnoli))
 }
 

@@ -13,9 +13,13 @@ import (
 )
 
 const (
-	dialTimeout = 2 * time.Second
-	// helloTimeout bounds TLS handshake and hellos.
-	helloTimeout = 3 * time.Second
+	dialTimeout = time.Second
+	// helloTimeout bounds TLS handshake and hellos: some round trips around
+	// the world.
+	helloTimeout = 2 * time.Second
+	// attemptStale: when the peer was seen alive, an attempt that began so
+	// long before is given up for a new one: it may wait for what was lost.
+	attemptStale = 250 * time.Millisecond
 	// backoffMin doubles up to backoffMax, each time give or take a half.
 	backoffMin = 20 * time.Millisecond
 	backoffMax = time.Second
@@ -38,6 +42,7 @@ type lane struct {
 	mu      sync.Mutex // guards what follows
 	dialing bool
 	cancel  context.CancelFunc // of the attempt
+	began   time.Time          // of the attempt
 	err     error              // why there is no connection
 	logged  string             // the last failure that was logged
 	changed chan struct{}      // closed at each change; nil when nobody waits
@@ -92,8 +97,13 @@ func (l *lane) wait(fails int) {
 	}
 }
 
-// kick ends a backoff: the peer was seen alive.
+// kick ends a backoff or an attempt that hangs: the peer was seen alive.
 func (l *lane) kick() {
+	l.mu.Lock()
+	if l.cancel != nil && time.Since(l.began) > attemptStale {
+		l.cancel()
+	}
+	l.mu.Unlock()
 	select {
 	case l.kicked <- struct{}{}:
 	default:
@@ -132,7 +142,7 @@ func (l *lane) dial() (*conn, error) {
 	ctx, cancel := context.WithCancel(l.p.ctx)
 	defer cancel()
 	l.mu.Lock()
-	l.dialing, l.cancel = true, cancel
+	l.dialing, l.cancel, l.began = true, cancel, time.Now()
 	l.mu.Unlock()
 	addr := l.p.address()
 	c, err := l.p.n.dial(ctx, addr, l.kind, l.p.node)

@@ -46,8 +46,8 @@ type Network struct {
 	counts   map[countKey]*flow
 }
 
-// CallHandler answers a call of broker from, -1 if that broker has no id yet.
-// The request is the handler's to keep. It runs on a goroutine of its own,
+// CallHandler answers a call of broker from, which is only its word without
+// TLS, and before a cluster knows it anyhow. The request is the handler's to keep. It runs on a goroutine of its own,
 // with the caller's deadline, and ends soon after ctx does.
 type CallHandler func(ctx context.Context, from int32, request []byte) ([]byte, error)
 

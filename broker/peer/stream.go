@@ -19,7 +19,8 @@ type streamReader struct {
 	once   sync.Once // releases the slot
 	wake   chan struct{}
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex  // guards what follows
+	unbind func() bool // takes back the watch on the caller's context
 	pieces [][]byte
 	held   int // bytes in pieces
 	owed   int // bytes read and not yet given back as credit
@@ -39,13 +40,20 @@ func (c *conn) stream(ctx context.Context, m Method, body []byte) (io.ReadCloser
 		c.asked.leave()
 		return nil, err
 	}
-	context.AfterFunc(ctx, func() { s.stop(ctx.Err()) })
+	s.bind(ctx)
 	req := request{id: s.id, method: m, timeout: timeoutOf(ctx), window: uint32(s.window), body: body}
 	if err := c.out.put(ctx, false, func(b []byte) []byte { return req.appendTo(b, kindOpen) }); err != nil {
 		s.stop(err)
 		return nil, err
 	}
 	return s, nil
+}
+
+// bind ends the stream with ctx.
+func (s *streamReader) bind(ctx context.Context) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unbind = context.AfterFunc(ctx, func() { s.stop(ctx.Err()) })
 }
 
 // Read implements io.Reader. The end of a stream whose handler returned nil is
@@ -101,7 +109,11 @@ func (s *streamReader) stop(err error) {
 	}
 	s.mu.Lock()
 	s.pieces, s.held = nil, 0
+	unbind := s.unbind
 	s.mu.Unlock()
+	if unbind != nil {
+		unbind()
+	}
 	s.end(err)
 	s.once.Do(s.c.asked.leave)
 }
