@@ -1,9 +1,10 @@
 # `make` alone prints the targets.
 .DEFAULT_GOAL := help
 GO ?= go
-# One static binary; the tests are built the same way, so that nothing is
-# compiled twice. Only the race detector needs cgo.
+# One static binary; tests and linters take the packages as they were built for
+# it, so that nothing is compiled twice. Only the race detector needs cgo.
 export CGO_ENABLED = 0
+export GOFLAGS := $(shell $(GO) env GOFLAGS) -trimpath
 STATICCHECK_VERSION := v0.8.2
 # Packages whose goroutines and locks are worth the race detector's price; the
 # simulation has one goroutine.
@@ -13,40 +14,40 @@ help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 build: ## bin/tidewater, static
-	$(GO) build -trimpath -ldflags "-s -w" -o bin/tidewater ./cmd/tidewater
+	$(GO) build -ldflags "-s -w" -o bin/tidewater ./cmd/tidewater
 
 demo: build ## the main job, end to end, on embedded defaults (KEEP=1 leaves it running)
-	$(GO) run -trimpath ./demo -binary bin/tidewater $(if $(KEEP),-keep)
+	$(GO) run ./demo -binary bin/tidewater $(if $(KEEP),-keep)
 
 test: ## unit and integration tests and the simulation's first seeds; needs Go only
-	$(GO) test -trimpath -timeout 10m ./...
+	$(GO) test -timeout 10m ./...
 
 race: ## the same tests under the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m $$($(GO) list $(RACE) | grep -v /internal/sim)
 
 sim: ## the simulation: make sim SEED=7 replays one, make sim SEEDS=5000 runs many
-	$(GO) test -trimpath -count=1 -timeout 60m ./internal/sim -run 'TestSeeds|TestSeed$$' -args $(if $(SEED),-seed $(SEED)) $(if $(SEEDS),-seeds $(SEEDS))
+	$(GO) test -count=1 -timeout 60m ./internal/sim -run 'TestSeeds|TestSeed$$' -args $(if $(SEED),-seed $(SEED)) $(if $(SEEDS),-seeds $(SEEDS))
 
 fuzz: ## every fuzzer for TIME each (default 20s)
 	./internal/lint/fuzz $(or $(TIME),20s)
 
 lint: ## gofmt, vet, staticcheck, the tree's own rules
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'gofmt: format the files above'; exit 1; }
-	CGO_ENABLED=1 $(GO) vet ./...
-	CGO_ENABLED=1 $(GO) run honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK_VERSION) ./...
-	$(GO) test -trimpath ./internal/lint
+	$(GO) vet ./...
+	$(GO) run honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK_VERSION) ./...
+	$(GO) test ./internal/lint
 
 e2e: build ## the same road with kcat, librdkafka, the Java client, PyIceberg and DuckDB
 	./e2e/run
 
 bench: build ## the figures in bench/README.md
-	$(GO) run -trimpath ./bench -binary bin/tidewater
+	$(GO) run ./bench -binary bin/tidewater
 
 bench-kafka: build ## Tidewater beside Apache Kafka in one run, with ratios (QUICK=1, ONLY=produce,latency)
 	$(GO) run -trimpath ./bench kafka -binary bin/tidewater $(if $(QUICK),-quick) $(if $(ONLY),-only $(ONLY))
 
 harness: build ## real brokers under faults, needs root (NODES=3 TIME=5m SEED=1)
-	$(GO) build -trimpath -o bin/harness ./harness
+	$(GO) build -o bin/harness ./harness
 	bin/harness -binary bin/tidewater -nodes $(or $(NODES),3) -time $(or $(TIME),5m) -seed $(or $(SEED),1)
 
 clean: ## what make made
