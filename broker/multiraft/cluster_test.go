@@ -21,12 +21,15 @@ type cluster struct {
 	rng     *rand.Rand
 	members []*clusterMember
 	net     []Message
+	calm    bool // nothing is lost
 	groups  int
 	fault   Fault
 	// committed is what any replica ever called committed, by group and index.
 	committed map[int]map[record.Index]Entry
 	leaders   map[string]int // group and term: node
 	proposed  int
+	restored  int // RaftSnapshots that became a replica's state
+	confirmed int // leaders by ReadIndex
 	trace     []string
 	faults    []string
 }
@@ -43,6 +46,9 @@ type clusterMember struct {
 	// told is the highest index this node called committed, over its lives.
 	told map[int]record.Index
 	mark map[int]record.Index
+	// installs are RaftSnapshots that machines are being brought to.
+	installs []func(error)
+	boots    uint64
 }
 
 // clusterTape is a tape whose calls are checked against the cluster.
@@ -50,6 +56,9 @@ type clusterTape struct {
 	tape
 	m     *clusterMember
 	group int
+
+	prepared  *Snapshot // installed, not yet used
+	unsettled int       // restored, not yet durable
 }
 
 func (t *clusterTape) Commit(last record.Index) {
@@ -65,6 +74,55 @@ func (t *clusterTape) Commit(last record.Index) {
 		c.committed[t.group][i] = e
 	}
 	t.m.told[t.group] = max(t.m.told[t.group], last)
+}
+
+// Snapshot gives any committed entry that will do.
+func (t *clusterTape) Snapshot(least record.Index) (Snapshot, error) {
+	if least > t.committed || t.m.c.rng.IntN(8) == 0 {
+		return Snapshot{}, ErrNotYet
+	}
+	at := least + record.Index(t.m.c.rng.IntN(int(t.committed-least)+1))
+	return Snapshot{Index: at, Term: t.m.c.committed[t.group][at].Term, Data: fmt.Appendf(nil, "state at %d", at)}, nil
+}
+
+// Install ends some steps later, and not always well.
+func (t *clusterTape) Install(s Snapshot, done func(error)) {
+	if string(s.Data) != fmt.Sprintf("state at %d", s.Index) || t.prepared != nil {
+		t.fault("install of %+v while %+v is", s, t.prepared)
+	}
+	t.m.installs = append(t.m.installs, func(err error) {
+		if t.stopped == nil && err == nil {
+			t.prepared = &s
+		}
+		done(err)
+	})
+}
+
+func (t *clusterTape) Restore(s Snapshot) []byte {
+	if t.prepared == nil || t.prepared.Index != s.Index || s.Index <= t.committed {
+		t.fault("restore of %+v at %d, prepared %+v", s, t.committed, t.prepared)
+	}
+	if was := t.m.c.committed[t.group][s.Index]; was.Term != s.Term {
+		t.fault("restore of entry %d of term %d, which was %+v", s.Index, s.Term, was)
+	}
+	t.prepared = nil
+	t.base, t.committed, t.log = s.Index, s.Index, nil
+	t.m.mark[t.group] = s.Index
+	t.unsettled++
+	return []byte{byte(s.Index)}
+}
+
+func (t *clusterTape) Restored() {
+	t.unsettled--
+	t.m.c.restored++
+	t.m.told[t.group] = max(t.m.told[t.group], t.base)
+}
+
+func (t *clusterTape) Abandon() {
+	if t.prepared == nil {
+		t.fault("nothing to abandon")
+	}
+	t.prepared = nil
 }
 
 func (t *clusterTape) Lead(l Leadership) {
@@ -87,7 +145,7 @@ func (c *cluster) fail(format string, args ...any) {
 // Send implements Transport; the network keeps copies.
 func (m *clusterMember) Send(messages []Message) {
 	for _, msg := range messages {
-		if m.c.rng.IntN(20) > 0 {
+		if m.c.calm || m.c.rng.IntN(12) > 0 {
 			m.c.net = append(m.c.net, msg)
 		}
 	}
@@ -111,7 +169,8 @@ func newCluster(tb testing.TB, seed uint64, groups int, fault Fault) *cluster {
 // what the node ever called committed.
 func (m *clusterMember) boot() {
 	c := m.c
-	m.fuse = -1
+	m.fuse, m.installs = -1, nil
+	m.boots++
 	faulty := disk.NewFault(m.disk)
 	faulty.Before(m.burn)
 	m.node = newNode(c.tb, faulty, func(cfg *Config) {
@@ -128,6 +187,12 @@ func (m *clusterMember) boot() {
 			NodeOf: func(r uint64) (int32, bool) { return int32(r), true }}
 		if err := m.node.Start(gc); err != nil {
 			c.fail("node %d: %v", m.id, err)
+		}
+	}
+	for _, o := range c.members {
+		if o != m {
+			o.node.PeerUp(int32(m.id), m.boots)
+			m.node.PeerUp(int32(o.id), o.boots)
 		}
 	}
 }
@@ -182,10 +247,18 @@ func (c *cluster) step() {
 		c.deliver(c.rng.IntN(max(len(c.net), 1)))
 	case n < 850:
 		m.node.Tick()
-	case n < 970:
+	case n < 940:
 		c.propose(m)
-	case n < 993:
+	case n < 980:
 		c.release(m)
+	case n < 984:
+		c.install(m, nil)
+	case n < 986:
+		c.install(m, errRefused)
+	case n < 992:
+		c.read(m)
+	case n < 995:
+		c.blink(m)
 	default:
 		m.cut()
 	}
@@ -207,29 +280,82 @@ func (c *cluster) propose(m *clusterMember) {
 	_ = m.node.Do(groupID(g), func(g *Group) { _, _ = g.Propose(data) })
 }
 
-// release marks up to what all nodes have told committed, since replicas
-// behind a mark are not brought up to date here.
+// release marks anything that is committed, whoever lacks it.
 func (c *cluster) release(m *clusterMember) {
 	g := c.rng.IntN(c.groups)
-	all := m.told[g]
-	for _, o := range c.members {
-		all = min(all, o.told[g])
-	}
 	_ = m.node.Do(groupID(g), func(group *Group) {
-		if i := min(all, group.Committed()); i > m.tape[g].base && i > m.mark[g] {
+		at := group.Committed()
+		if i := at - record.Index(c.rng.IntN(3)); i <= at && i > m.tape[g].base && i > m.mark[g] {
 			m.mark[g] = i
 			group.Release(journal.Mark{Index: i, Term: m.tape[g].at(i).Term, Data: []byte{byte(i)}})
+			if c.rng.IntN(2) == 0 {
+				group.drop(true) // as if memory were short
+			}
 		}
 	})
 }
 
+// install ends the oldest copy on a node.
+func (c *cluster) install(m *clusterMember, err error) {
+	if len(m.installs) > 0 {
+		done := m.installs[0]
+		m.installs = m.installs[1:]
+		done(err)
+	}
+}
+
+// read asks a leader for its confirmation: it must know of everything that was
+// told to be committed before it was asked.
+func (c *cluster) read(m *clusterMember) {
+	g := c.rng.IntN(c.groups)
+	_ = m.node.Do(groupID(g), func(group *Group) {
+		floor := c.end(g)
+		group.ReadIndex(func(at record.Index, err error) {
+			if err == nil && at < floor {
+				c.fail("group %d: node %d leads and knows of %d, %d was committed", g, m.id, at, floor)
+			}
+			if err == nil {
+				c.confirmed++
+			}
+		})
+	})
+}
+
+// end is the last entry that anybody called committed.
+func (c *cluster) end(g int) record.Index {
+	end := record.Index(0)
+	for _, m := range c.members {
+		end = max(end, m.told[g])
+	}
+	return end
+}
+
+// blink has a node take another for dead, for a moment.
+func (c *cluster) blink(m *clusterMember) {
+	o := c.members[c.rng.IntN(len(c.members))]
+	if o == m {
+		return
+	}
+	m.node.PeerDown(int32(o.id))
+	if c.rng.IntN(2) == 0 {
+		m.node.Step()
+		c.deliver(c.rng.IntN(max(len(c.net), 1)))
+	}
+	m.node.PeerUp(int32(o.id), o.boots)
+}
+
 // settle makes the network and the machines behave until all logs agree.
 func (c *cluster) settle() {
-	c.net = nil
+	c.net, c.calm = nil, true
+	defer func() { c.calm = false }()
 	for range 400 {
 		for _, m := range c.members {
 			m.node.Tick()
 			rest(m.node)
+			for len(m.installs) > 0 {
+				c.install(m, nil)
+				rest(m.node)
+			}
 		}
 		for len(c.net) > 0 {
 			c.deliver(0)
@@ -246,6 +372,9 @@ func (c *cluster) agree() {
 		a := c.members[0].tape[g]
 		for _, m := range c.members {
 			t := m.tape[g]
+			if t.unsettled != 0 {
+				c.fail("group %d: node %d was not told that its snapshot is durable", g, m.id)
+			}
 			if t.committed != a.committed || t.last() != t.committed {
 				c.fail("group %d: node %d ends at %d, committed %d; node 1 committed %d", g, m.id, t.last(), t.committed, a.committed)
 			}
@@ -276,23 +405,32 @@ func (c *cluster) run(steps int) {
 	}
 }
 
-// Three nodes over a bad network, with power cuts, releases and elections:
-// what was committed stays, there is one leader a term, and all logs end
-// equal.
+// Three nodes over a bad network, with power cuts, releases, RaftSnapshots,
+// brokers taken for dead, rest and elections: what was committed stays, there is
+// one leader a term, a confirmed leader knows what was committed, and all logs
+// end equal.
 func TestThreeNodesAgree(t *testing.T) {
+	restored, confirmed := 0, 0
+	defer func() {
+		if restored < 15 || confirmed < 20 {
+			t.Errorf("%d RaftSnapshots, %d confirmed leaders: the test tests nothing", restored, confirmed)
+		}
+	}()
 	for seed := range uint64(12) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			cryptotest.SetGlobalRandom(t, seed)
 			c := newCluster(t, seed, 3, Fault{})
-			c.run(8000)
+			c.run(10000)
 			for _, f := range c.faults {
 				t.Error(f)
 			}
 			for g := range c.groups {
-				if len(c.committed[g]) < 20 {
-					t.Errorf("group %d committed %d entries: the test tests nothing", g, len(c.committed[g]))
+				if c.end(g) < 20 {
+					t.Errorf("group %d committed %d entries: the test tests nothing", g, c.end(g))
 				}
 			}
+			restored += c.restored
+			confirmed += c.confirmed
 		})
 	}
 }
@@ -316,7 +454,7 @@ func TestSeedRepeats(t *testing.T) {
 // The planted fault is caught by the same checks.
 func TestAckBeforeFlushIsCaught(t *testing.T) {
 	caught := 0
-	for seed := range uint64(6) {
+	for seed := range uint64(12) {
 		t.Run("seed", func(t *testing.T) {
 			cryptotest.SetGlobalRandom(t, seed)
 			c := newCluster(t, seed, 2, Fault{AckBeforeFlush: true})
@@ -325,12 +463,12 @@ func TestAckBeforeFlushIsCaught(t *testing.T) {
 					caught++ // raft itself found that its log is short
 				}
 			}()
-			c.run(3000)
+			c.run(4000)
 			caught += min(len(c.faults), 1)
 		})
 	}
 	if caught == 0 {
-		t.Error("no seed of six caught it")
+		t.Error("no seed caught it")
 	}
 }
 

@@ -3,6 +3,7 @@ package multiraft
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"testing"
 
 	"tidewater/broker/journal"
@@ -99,7 +100,7 @@ func openJournal(tb testing.TB, fs disk.FS) (*journal.Journal, []journal.Group) 
 func newNode(tb testing.TB, fs disk.FS, change func(*Config)) *Node {
 	tb.Helper()
 	j, groups := openJournal(tb, fs)
-	cfg := Config{Node: 1, Shards: 2, Journal: j, Recovered: groups}
+	cfg := Config{Node: 1, Shards: 2, Journal: j, Recovered: groups, Log: slog.New(slog.DiscardHandler)}
 	if change != nil {
 		change(&cfg)
 	}

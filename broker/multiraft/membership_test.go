@@ -143,6 +143,7 @@ func (c *cluster) restartAll(t *testing.T, voters string, members ...*clusterMem
 	t.Helper()
 	for _, m := range members {
 		m.disk.Crash(c.rng)
+		m.installs = nil
 		m.node = newNode(t, m.disk, func(cfg *Config) { cfg.Node, cfg.Transport = int32(m.id), m })
 		if known, _ := m.node.Recovered(groupID(0)); fmt.Sprint(known.ConfState.Voters) != voters {
 			t.Errorf("node %d recovered voters %v, want %s", m.id, known.ConfState.Voters, voters)
