@@ -18,8 +18,8 @@ const (
 	// coldSegmentMs seals what is left of a segment soon after the load.
 	coldSegmentMs = "2000"
 	tierTimeout   = 3 * time.Minute
-	// The remote reader asks for 1 MiB at first and for up to eight times as
-	// much once it sees a reader go on.
+	// The sizes of the raw loop's GETs. The remote reader asks for 1 MiB at
+	// first and for up to four times as much beside a reader that goes on.
 	chunkBytes, aheadBytes = 1 << 20, 8 << 20
 )
 
@@ -79,7 +79,7 @@ func (w *world) fillBucket(ctx context.Context, k *kgo.Client) error {
 	return waitTrimmed(ctx, k, coldTopic, tierTimeout)
 }
 
-// rawSizes are the sizes of the raw loop's GETs.
+// rawSizes are what a reader is compared with.
 func rawSizes() []int64 { return []int64{chunkBytes, aheadBytes} }
 
 // coldCases reads the same bytes in turn by raw GETs, by Fetch, and by raw GETs

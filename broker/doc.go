@@ -19,6 +19,7 @@
 //	root         sees whether a newer incarnation owns the bucket
 //	keeper       metadata, the cut, dead series, deleted topics
 //	scrub        compares the bucket with the manifests
+//	cache        reads ahead of cold readers (4), fills the disk cache (1), sweeps
 //	tables       per table topic: translate and commit; orphans
 //	follow       a read replica's poll of the source's metadata
 //

@@ -118,7 +118,15 @@ func (l *life) openRaft() error {
 }
 
 func (l *life) openCache() (err error) {
-	l.tier.cache, err = remote.OpenCache(remote.CacheConfig{FS: l.disk, Dir: "cache", BytesMax: 64 << 10, FreeBytesMin: 1})
+	l.tier.cache, err = remote.OpenCache(remote.CacheConfig{
+		FS: l.disk, Dir: "cache", BytesMax: 64 << 10, FreeBytesMin: 1, MemoryBytesMax: 64 << 10, Alone: true, Now: l.w.clock,
+		Wake: func(work remote.Work) {
+			l.w.add(l.w.millis(1, 100), event{life: l, run: func() {
+				l.tier.cache.Do(context.Background(), work)
+				l.tier.cache.Sweep()
+			}})
+		},
+	})
 	return err
 }
 

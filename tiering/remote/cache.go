@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"strconv"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/semaphore"
 
@@ -25,11 +26,20 @@ type CacheConfig struct {
 	FetchBytesMax int64
 	// IndexesMax bounds the indexes kept in memory. 0 is 512.
 	IndexesMax int
-	// RecentMax bounds the chunks kept in memory too: an answer ends inside a
-	// chunk, so that the next read begins in it, and chunks read ahead are
-	// asked for at once. Each is a view of what one GET brought, so that eight
-	// hold at most 64 MiB. 0 is 8, negative none.
-	RecentMax int
+	// MemoryBytesMax bounds the chunks in memory: those read last, since an
+	// answer ends inside a chunk and the next read begins in it, and those read
+	// ahead, from before they are asked for. 0 is 64 MiB, negative none.
+	MemoryBytesMax int64
+	// Wake is called when there is work beside reads; one that hears it calls
+	// Do. It is called with a lock held and must not block or call back. Nil:
+	// reads do all work themselves, before they answer.
+	Wake func(Work)
+	// Alone: all callers share one goroutine, and one may call while a request
+	// of another is under way. None waits for another then; it asks the bucket
+	// itself.
+	Alone bool
+	// Now is the clock by which readers are known to be gone; needed with Wake.
+	Now func() time.Time
 	// FreeBytesMin is left alone on the disk. 0 is 256 MiB.
 	FreeBytesMin int64
 }
@@ -38,7 +48,7 @@ const (
 	defaultFetchBytes = 64 << 20
 	defaultIndexes    = 512
 	pagesMax          = 64
-	defaultRecent     = 8
+	defaultMemory     = 64 << 20
 	defaultFreeBytes  = 256 << 20
 )
 
@@ -49,23 +59,31 @@ type Cache struct {
 	fetches *semaphore.Weighted
 	indexes *lru[*index]
 	pages   *lru[*page]
-	recent  *lru[[]byte] // checked chunks; nobody changes them
+	memory  *memory
 
 	mu    sync.Mutex
 	used  int64 // bytes on disk, those being written or removed included
 	next  uint64
-	byKey map[string]*list.Element
-	order *list.List // of *chunkFile, most recently used first
+	byKey map[string]filed
+	order *list.List // of *cacheFile, most recently used first
 }
 
-// chunkFile is one chunk on disk.
-type chunkFile struct {
-	key   string
+// cacheFile is adjoining chunks on disk: what one request brought, since a
+// file costs far more than a write.
+type cacheFile struct {
+	keys  []string
+	cuts  []int64 // where each chunk begins, and the end
 	name  string
-	size  int64 // of the chunk
-	disk  int64 // of the file
+	disk  int64 // bytes of the file
 	ready bool  // written; a file that is not is not evicted
 	users int   // reads under way; a file that has any is not evicted
+	place *list.Element
+}
+
+// filed is a chunk in a file.
+type filed struct {
+	file *cacheFile
+	i    int
 }
 
 // OpenCache empties the directory and starts with nothing.
@@ -76,16 +94,16 @@ func OpenCache(cfg CacheConfig) (*Cache, error) {
 	if cfg.IndexesMax == 0 {
 		cfg.IndexesMax = defaultIndexes
 	}
-	if cfg.RecentMax == 0 {
-		cfg.RecentMax = defaultRecent
+	if cfg.MemoryBytesMax == 0 {
+		cfg.MemoryBytesMax = defaultMemory
 	}
 	if cfg.FreeBytesMin == 0 {
 		cfg.FreeBytesMin = defaultFreeBytes
 	}
 	c := &Cache{
 		cfg: cfg, fetches: semaphore.NewWeighted(cfg.FetchBytesMax),
-		indexes: newLRU[*index](cfg.IndexesMax), pages: newLRU[*page](pagesMax), recent: newLRU[[]byte](max(0, cfg.RecentMax)),
-		byKey: map[string]*list.Element{}, order: list.New(),
+		indexes: newLRU[*index](cfg.IndexesMax), pages: newLRU[*page](pagesMax), memory: newMemory(cfg),
+		byKey: map[string]filed{}, order: list.New(),
 	}
 	if cfg.BytesMax <= 0 {
 		return c, nil
@@ -111,15 +129,23 @@ func (c *Cache) holds(size int64) bool { return padded(size) <= c.cfg.BytesMax }
 
 func padded(n int64) int64 { return (n + disk.BlockBytes - 1) / disk.BlockBytes * disk.BlockBytes }
 
+// has reports whether a chunk is on disk.
+func (c *Cache) has(key string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at, ok := c.byKey[key]
+	return ok && at.file.ready
+}
+
 // get reads a chunk; false if it is not there. The caller checks the bytes and
 // calls drop if they do not check.
 func (c *Cache) get(key string) ([]byte, bool) {
-	f := c.pin(key)
-	if f == nil {
+	at := c.pin(key)
+	if at.file == nil {
 		return nil, false
 	}
-	p, err := c.read(f)
-	c.unpin(f)
+	p, err := c.read(at)
+	c.unpin(at.file)
 	if err != nil {
 		c.drop(key)
 		return nil, false
@@ -127,62 +153,64 @@ func (c *Cache) get(key string) ([]byte, bool) {
 	return p, true
 }
 
-func (c *Cache) pin(key string) *chunkFile {
+func (c *Cache) pin(key string) filed {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e, ok := c.byKey[key]
-	if !ok || !e.Value.(*chunkFile).ready {
-		return nil
+	at, ok := c.byKey[key]
+	if !ok || !at.file.ready {
+		return filed{}
 	}
-	c.order.MoveToFront(e)
-	f := e.Value.(*chunkFile)
-	f.users++
-	return f
+	c.order.MoveToFront(at.file.place)
+	at.file.users++
+	return at
 }
 
-func (c *Cache) unpin(f *chunkFile) {
+func (c *Cache) unpin(f *cacheFile) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	f.users--
 }
 
-func (c *Cache) read(f *chunkFile) ([]byte, error) {
-	file, err := c.cfg.FS.Open(f.name)
+// read reads the blocks that hold a chunk.
+func (c *Cache) read(at filed) ([]byte, error) {
+	file, err := c.cfg.FS.Open(at.file.name)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	p := make([]byte, f.disk)
-	if n, err := file.ReadAt(p, 0); err != nil && !(errors.Is(err, io.EOF) && int64(n) >= f.size) {
+	lo, hi := at.file.cuts[at.i], at.file.cuts[at.i+1]
+	from := lo / disk.BlockBytes * disk.BlockBytes
+	p := disk.Alloc(int(padded(hi - from)))
+	if n, err := file.ReadAt(p, from); err != nil && !(errors.Is(err, io.EOF) && int64(n) >= hi-from) {
 		return nil, err
 	}
-	return p[:f.size:f.size], nil
+	return p[lo-from : hi-from : hi-from], nil
 }
 
-// drop removes a chunk that is wrong or cannot be read.
+// drop removes the file of a chunk that is wrong or cannot be read.
 func (c *Cache) drop(key string) {
 	c.mu.Lock()
-	e, ok := c.byKey[key]
-	if !ok || !e.Value.(*chunkFile).ready || e.Value.(*chunkFile).users > 0 {
+	at, ok := c.byKey[key]
+	if !ok || !at.file.ready || at.file.users > 0 {
 		c.mu.Unlock()
 		return
 	}
-	f := c.unlink(e)
+	c.unlink(at.file)
 	c.mu.Unlock()
-	c.remove(f)
+	c.remove(at.file)
 }
 
-// unlink takes a chunk out of the tables; its bytes stay counted until remove.
-func (c *Cache) unlink(e *list.Element) *chunkFile {
-	f := e.Value.(*chunkFile)
-	c.order.Remove(e)
-	delete(c.byKey, f.key)
-	return f
+// unlink takes a file out of the tables; its bytes stay counted until remove.
+func (c *Cache) unlink(f *cacheFile) {
+	c.order.Remove(f.place)
+	for _, k := range f.keys {
+		delete(c.byKey, k)
+	}
 }
 
-// remove deletes the file of an unlinked chunk and gives its bytes back. A
+// remove deletes an unlinked file and gives its bytes back. A
 // file that cannot be deleted stays counted: the budget is of the disk.
-func (c *Cache) remove(f *chunkFile) {
+func (c *Cache) remove(f *cacheFile) {
 	if err := c.cfg.FS.Remove(f.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return
 	}
@@ -191,10 +219,10 @@ func (c *Cache) remove(f *chunkFile) {
 	c.used -= f.disk
 }
 
-// put keeps a chunk if room can be made for it. A failing disk makes the cache
-// smaller, never a read wrong.
-func (c *Cache) put(key string, p []byte) {
-	f := c.admit(key, int64(len(p)))
+// put keeps adjoining chunks, cut out of p, if room can be made for them. A
+// failing disk makes the cache smaller, never a read wrong.
+func (c *Cache) put(keys []string, cuts []int64, p []byte) {
+	f := c.admit(keys, cuts)
 	if f == nil {
 		return
 	}
@@ -205,13 +233,14 @@ func (c *Cache) put(key string, p []byte) {
 		c.mu.Unlock()
 		return
 	}
-	c.unlink(c.byKey[key])
+	c.unlink(f)
 	c.mu.Unlock()
 	c.remove(f)
 }
 
-// admit makes room and takes it; nil if there is none, or the chunk is there.
-func (c *Cache) admit(key string, size int64) *chunkFile {
+// admit makes room and takes it; nil if there is none, or a chunk is there.
+func (c *Cache) admit(keys []string, cuts []int64) *cacheFile {
+	size := cuts[len(keys)]
 	need := padded(size)
 	if !c.holds(size) || size == 0 {
 		return nil
@@ -221,14 +250,17 @@ func (c *Cache) admit(key string, size int64) *chunkFile {
 	}
 	for {
 		c.mu.Lock()
-		if _, there := c.byKey[key]; there {
+		if c.anyThere(keys) {
 			c.mu.Unlock()
 			return nil
 		}
 		if c.used+need <= c.cfg.BytesMax {
 			c.next++
-			f := &chunkFile{key: key, name: c.cfg.Dir + "/" + strconv.FormatUint(c.next, 10), size: size, disk: need}
-			c.byKey[key] = c.order.PushFront(f)
+			f := &cacheFile{keys: keys, cuts: cuts, name: c.cfg.Dir + "/" + strconv.FormatUint(c.next, 10), disk: need}
+			for i, k := range keys {
+				c.byKey[k] = filed{f, i}
+			}
+			f.place = c.order.PushFront(f)
 			c.used += need
 			c.mu.Unlock()
 			return f
@@ -246,27 +278,44 @@ func (c *Cache) admit(key string, size int64) *chunkFile {
 	}
 }
 
-// victim unlinks the chunk that was used longest ago and is not in use.
-func (c *Cache) victim() *chunkFile {
+func (c *Cache) anyThere(keys []string) bool {
+	for _, k := range keys {
+		if _, ok := c.byKey[k]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// victim unlinks the file that was used longest ago and is not in use.
+func (c *Cache) victim() *cacheFile {
 	for e := c.order.Back(); e != nil; e = e.Prev() {
-		if f := e.Value.(*chunkFile); f.ready && f.users == 0 {
-			return c.unlink(e)
+		if f := e.Value.(*cacheFile); f.ready && f.users == 0 {
+			c.unlink(f)
+			return f
 		}
 	}
 	return nil
 }
 
-func (c *Cache) write(f *chunkFile, p []byte) error {
+// write writes whole blocks from where they are, and a copy of what is left.
+func (c *Cache) write(f *cacheFile, p []byte) error {
 	file, err := c.cfg.FS.Create(f.name)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	block := p
-	if int64(len(p)) != f.disk {
-		block = make([]byte, f.disk)
-		copy(block, p)
+	whole := len(p) / disk.BlockBytes * disk.BlockBytes
+	if whole > 0 {
+		if _, err := file.WriteAt(p[:whole], 0); err != nil {
+			return err
+		}
 	}
-	_, err = file.WriteAt(block, 0)
+	if whole == len(p) {
+		return nil
+	}
+	last := disk.Alloc(disk.BlockBytes)
+	copy(last, p[whole:])
+	_, err = file.WriteAt(last, int64(whole))
 	return err
 }

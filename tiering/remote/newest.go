@@ -112,10 +112,7 @@ func (s *newest) entry(ctx context.Context, e *manifest.Entry) error {
 	}
 	for c := range x.chunks {
 		lo, hi := x.blockRange(c)
-		one := suspect{base: x.blocks[lo].Base, next: e.Next(), top: -1, look: func(ctx context.Context) error { return s.chunk(ctx, e, x, c) }}
-		if hi < len(x.blocks) {
-			one.next = x.blocks[hi].Base
-		}
+		one := suspect{base: x.blocks[lo].Base, next: chunkEnd(e, x, c), top: -1, look: func(ctx context.Context) error { return s.chunk(ctx, e, x, c) }}
 		for _, b := range x.blocks[lo:hi] {
 			one.top = max(one.top, b.MaxTimestamp)
 		}

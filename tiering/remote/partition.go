@@ -21,37 +21,31 @@ type Config struct {
 	// ChunkBytes is about how much one request reads at least. 0 is 1 MiB.
 	ChunkBytes int64
 	// AheadMax is how many chunks one request may read for a reader that goes
-	// on and on. 0 is 8.
+	// on and on; twice as many are read ahead for one. 0 is 8.
 	AheadMax int
 }
 
 const (
 	defaultChunkBytes = 1 << 20
 	defaultAhead      = 8
-	// streamsMax is how many readers are told apart for reading ahead.
-	streamsMax = 8
 )
 
 // Partition reads one partition by its manifests.
 type Partition struct {
 	cfg Config
 
-	mu      sync.Mutex
-	cur     *manifest.Manifest // nil before the first look; never changed
-	streams [streamsMax]stream
-	turn    int
+	mu  sync.Mutex
+	cur *manifest.Manifest // nil before the first look; never changed
+
+	// streams are the readers seen last, the quietest first; guarded by the
+	// mutex of the cache's memory.
+	streams []*stream
 
 	// refresh is a mutex for the reader alone: it is held while manifests are
 	// read, so that many readers who miss ask the bucket once. mu is taken
 	// inside it.
 	refresh sync.Mutex
 	reader  *manifest.Reader
-}
-
-// stream is one reader that was seen going on where it had stopped.
-type stream struct {
-	next  record.Offset
-	ahead int
 }
 
 // New makes a partition; it asks the bucket nothing yet.
@@ -153,13 +147,16 @@ func (p *Partition) readFrom(ctx context.Context, first func(*manifest.Manifest)
 	return res, storageError(err)
 }
 
-func (p *Partition) read(ctx context.Context, m *manifest.Manifest, first record.Offset, r logio.ReadRequest) (logio.ReadResult, error) {
-	res := logio.ReadResult{Offsets: logio.Offsets{LogStart: m.Start(), Archived: m.End, LogEnd: m.End, HighWatermark: m.End, LastStable: m.StableTo, Epoch: m.Epoch}}
+func (p *Partition) read(ctx context.Context, m *manifest.Manifest, first record.Offset, r logio.ReadRequest) (res logio.ReadResult, err error) {
+	res = logio.ReadResult{Offsets: logio.Offsets{LogStart: m.Start(), Archived: m.End, LogEnd: m.End, HighWatermark: m.End, LastStable: m.StableTo, Epoch: m.Epoch}}
 	if r.Offset < first || r.Offset > m.End {
 		return res, fmt.Errorf("%w: offset %d, the bucket has %d to %d", logio.ErrOffsetOutOfRange, r.Offset, first, m.End)
 	}
-	at, ahead := r.Offset, p.seen(r.Offset)
+	at, end := r.Offset, record.Offset(0)
 	size := 0
+	s := p.seen(r.Offset)
+	chunks := p.chunksAtOnce(s)
+	defer func() { p.stopped(s, at, end, size, err) }()
 	for at < m.End {
 		e, ok, err := p.entryAt(ctx, m, at)
 		if err != nil || !ok {
@@ -170,13 +167,15 @@ func (p *Partition) read(ctx context.Context, m *manifest.Manifest, first record
 		if err != nil {
 			return res, err
 		}
-		chunk, from, err := p.chunk(ctx, &e, x, x.chunkOf(at), ahead)
+		c := x.chunkOf(at)
+		chunk, from, err := p.chunk(ctx, &e, x, c, chunks)
 		if err != nil {
 			if size > 0 {
 				break // what is there is given; the next read tells the rest
 			}
 			return res, err
 		}
+		end = chunkEnd(&e, x, c)
 		full, err := take(&res, chunk, from, &at, &size, r)
 		if err != nil {
 			return res, fmt.Errorf("read %s: %w", e.Key, err)
@@ -185,8 +184,17 @@ func (p *Partition) read(ctx context.Context, m *manifest.Manifest, first record
 			break
 		}
 	}
-	p.stopped(at, ahead)
 	return res, nil
+}
+
+// chunksAtOnce is how many chunks a read asks the bucket for: one, unless
+// nothing is done beside reads; then more for a reader that goes on, so that
+// the next reads have them.
+func (p *Partition) chunksAtOnce(s *stream) int {
+	if p.cfg.Cache.cfg.Wake != nil {
+		return 1
+	}
+	return min(1<<min(s.runs, 30), p.cfg.AheadMax)
 }
 
 // take moves batches of a chunk into the result until it is full. at moves to
@@ -212,65 +220,60 @@ func take(res *logio.ReadResult, chunk []byte, from logio.Source, at *record.Off
 	return *size >= r.BytesMax, nil
 }
 
-// seen says how many chunks to fetch for a read at o: more for one that goes
-// on where another stopped.
-func (p *Partition) seen(o record.Offset) int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for i := range p.streams {
-		if s := &p.streams[i]; s.ahead > 0 && s.next == o {
-			n := min(s.ahead*2, p.cfg.AheadMax)
-			*s = stream{}
-			return n
+// chunk gives the checked bytes of chunk c of an entry, from memory, the cache
+// or the bucket; in one request it may fetch up to count chunks.
+func (p *Partition) chunk(ctx context.Context, e *manifest.Entry, x *index, c, count int) ([]byte, logio.Source, error) {
+	key, cache := chunkKey(e, x, c), p.cfg.Cache
+	b, coming := cache.memory.find(key)
+	if coming.span != nil {
+		var err error
+		if b, err = cache.memory.wait(ctx, coming); err != nil {
+			return nil, 0, err
 		}
 	}
-	return 1
-}
-
-// stopped remembers where a read ended.
-func (p *Partition) stopped(o record.Offset, ahead int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.streams[p.turn] = stream{next: o, ahead: ahead}
-	p.turn = (p.turn + 1) % streamsMax
-}
-
-// chunk gives the checked bytes of chunk c of an entry, from the cache or the
-// bucket; in one request it may fetch the following ones into the cache.
-func (p *Partition) chunk(ctx context.Context, e *manifest.Entry, x *index, c, ahead int) ([]byte, logio.Source, error) {
-	if b, ok := p.cfg.Cache.recent.get(chunkKey(e, x, c)); ok {
+	if b != nil {
 		return b, logio.FromCache, nil
 	}
-	if b, ok := p.cfg.Cache.get(chunkKey(e, x, c)); ok {
+	if b, ok := cache.get(key); ok {
 		if x.check(c, b) == nil {
-			p.cfg.Cache.recent.put(chunkKey(e, x, c), b)
+			if s := cache.memory.begin([]string{key}, []int64{0, int64(len(b))}); s != nil {
+				cache.memory.finish(s, b)
+			}
 			return b, logio.FromCache, nil
 		}
-		p.cfg.Cache.drop(chunkKey(e, x, c))
+		cache.drop(key)
 	}
-	from, to := x.span(c)
-	last := c
-	for n := 1; n < ahead && last+1 < len(x.chunks) && p.cfg.Cache.holds(2*int64(ahead)*p.cfg.ChunkBytes); n++ {
-		last++
-		_, to = x.span(last)
+	r := &stretch{e: e, x: x, c: c, end: c + 1}
+	for r.end-c < count && r.end < len(x.chunks) && cache.holds(2*int64(count)*p.cfg.ChunkBytes) {
+		if next := chunkKey(e, x, r.end); cache.has(next) || cache.memory.has(next) {
+			break
+		}
+		r.end++
 	}
-	body, err := p.fetch(ctx, e, from, to)
+	b, err := p.demand(ctx, r)
+	return b, logio.FromBucket, err
+}
+
+// demand fetches chunks that a read waits for, and gives the first one. They
+// go to the disk beside it, or before it when too much waits for the disk.
+func (p *Partition) demand(ctx context.Context, r *stretch) ([]byte, error) {
+	cache := p.cfg.Cache
+	keys, cuts := r.keys()
+	var s *span
+	if cache.cfg.Wake != nil || cache.holds(cuts[1]) {
+		s = cache.memory.begin(keys, cuts)
+	}
+	body, err := p.fetchChunks(ctx, r)
+	if s != nil {
+		cache.memory.finish(s, body)
+	}
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	for i := c; i <= last; i++ {
-		lo, hi := x.span(i)
-		part := body[lo-from : hi-from : hi-from]
-		if err := x.check(i, part); err != nil {
-			return nil, 0, fmt.Errorf("read %s: %w", e.Key, err)
-		}
-		p.cfg.Cache.put(chunkKey(e, x, i), part)
-		if p.cfg.Cache.holds(int64(len(part))) {
-			p.cfg.Cache.recent.put(chunkKey(e, x, i), part)
-		}
+	if s == nil || !cache.queue(s) {
+		cache.put(keys, cuts, body)
 	}
-	lo, hi := x.span(c)
-	return body[lo-from : hi-from : hi-from], logio.FromBucket, nil
+	return body[:cuts[1]:cuts[1]], nil
 }
 
 func (p *Partition) fetch(ctx context.Context, e *manifest.Entry, from, to int64) ([]byte, error) {
@@ -292,6 +295,14 @@ func (p *Partition) fetch(ctx context.Context, e *manifest.Entry, from, to int64
 func chunkKey(e *manifest.Entry, x *index, c int) string {
 	from, _ := x.span(c)
 	return fmt.Sprintf("%s@%d", e.Key, e.Position+from)
+}
+
+// chunkEnd is the offset after a chunk.
+func chunkEnd(e *manifest.Entry, x *index, c int) record.Offset {
+	if _, hi := x.blockRange(c); hi < len(x.blocks) {
+		return x.blocks[hi].Base
+	}
+	return e.Next()
 }
 
 // Scan calls fn for every batch from the one that holds from up to those that

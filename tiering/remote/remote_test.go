@@ -44,7 +44,7 @@ func archived(t *testing.T, batches int) *archivetest.Cluster {
 func openCache(t *testing.T, bytesMax int64) (*remote.Cache, *disk.Mem) {
 	t.Helper()
 	fs := disk.NewMem(1 << 30)
-	c, err := remote.OpenCache(remote.CacheConfig{FS: fs, Dir: "cache", BytesMax: bytesMax, RecentMax: -1})
+	c, err := remote.OpenCache(remote.CacheConfig{FS: fs, Dir: "cache", BytesMax: bytesMax, MemoryBytesMax: -1})
 	must(t, err)
 	return c, fs
 }
@@ -132,7 +132,7 @@ func TestReadsSayWhereTheirBytesCameFrom(t *testing.T) {
 func TestChunkReadLastIsInMemory(t *testing.T) {
 	c := archived(t, 50)
 	fs := disk.NewMem(1 << 30)
-	cache, err := remote.OpenCache(remote.CacheConfig{FS: fs, Dir: "cache", BytesMax: 1 << 20, RecentMax: 1})
+	cache, err := remote.OpenCache(remote.CacheConfig{FS: fs, Dir: "cache", BytesMax: 1 << 20})
 	must(t, err)
 	p := open(c, c.Mem, cache)
 	var gets int64
