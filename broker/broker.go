@@ -172,7 +172,7 @@ func (b *Broker) openDisk(context.Context) error {
 func (b *Broker) openRaft(context.Context) error {
 	j, recovered, err := journal.Open(journal.Config{
 		FS: b.disk, Dir: journalDir, ClusterID: b.identity.ClusterID, Incarnation: b.identity.Incarnation,
-		Salt: randomUint64, Log: b.log,
+		Salt: randomUint64, Log: b.log, Beside: beside,
 	})
 	if err != nil {
 		return fmt.Errorf("open journal: %w", err)
@@ -186,6 +186,16 @@ func (b *Broker) openRaft(context.Context) error {
 		return fmt.Errorf("open replication: %w", err)
 	}
 	return nil
+}
+
+// beside runs fn on a goroutine of its own and gives what waits for it.
+func beside(fn func()) (wait func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		fn()
+	}()
+	return func() { <-done }
 }
 
 func randomUint64() uint64 {
@@ -423,6 +433,9 @@ func (b *Broker) Close() error {
 	if b.parts != nil {
 		errs = append(errs, b.writeAll(ctx))
 	}
+	if b.controller != nil && b.host != nil {
+		errs = append(errs, b.checkpoint())
+	}
 	if b.host != nil {
 		errs = append(errs, b.host.Close())
 	}
@@ -439,6 +452,15 @@ func (b *Broker) Close() error {
 		errs = append(errs, b.unlock())
 	}
 	return errors.Join(errs...)
+}
+
+// checkpoint lets go of the controller's log at Close, so that the next start
+// need not read what stands beside it in the journal.
+func (b *Broker) checkpoint() error {
+	if err := b.controller.Checkpoint(); err != nil && !errors.Is(err, multiraft.ErrStopped) {
+		return err
+	}
+	return nil
 }
 
 // storageError is what a client gets for a disk that cannot be written.

@@ -47,6 +47,10 @@ type Config struct {
 
 	Log *slog.Logger // nil is slog.Default
 
+	// Beside runs fn beside the caller and gives what waits for it: Open then
+	// reads ahead while it checks. Nil reads one piece after the other.
+	Beside func(fn func()) (wait func())
+
 	// Fault plants errors for tests that prove their checkers catch them.
 	Fault Fault
 }

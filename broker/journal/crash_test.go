@@ -29,6 +29,16 @@ type history struct {
 	fulls  int     // times that the disk was full
 }
 
+// beside is Config.Beside as a broker gives it.
+func beside(fn func()) (wait func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		fn()
+	}()
+	return func() { <-done }
+}
+
 func newHistory(t testing.TB, seed uint64) *history {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	mem := disk.NewMem(0)
@@ -38,6 +48,9 @@ func newHistory(t testing.TB, seed uint64) *history {
 	// Half of the histories show that nothing but an attack needs the salt.
 	if h.cfg.Salt = nil; seed%2 == 0 {
 		h.cfg.Salt = rng.Uint64
+	}
+	if seed%3 == 0 {
+		h.cfg.Beside = beside
 	}
 	return h
 }

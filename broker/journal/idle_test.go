@@ -89,3 +89,40 @@ func TestAckBeforeFlushIsCaught(t *testing.T) {
 	}
 	t.Fatal("50 seeds saw nothing")
 }
+
+// A clean stop leaves nothing for the next start to read but the newest file:
+// what only marks kept in older ones is written again before Close returns.
+func TestCloseLeavesLittleToReplay(t *testing.T) {
+	mem := disk.NewMem(0)
+	cfg := small(mem)
+	j, _ := mustOpen(t, cfg)
+	truth := model{}
+	for i := uint64(0); len(j.live) < 6; i++ {
+		w := Write{Group: testID(int(i % 20)), HardState: &raftpb.HardState{Term: 1, Vote: 1, Commit: i / 20},
+			Entries: []raftpb.Entry{{Index: i/20 + 1, Term: 1, Data: make([]byte, 2000)}}}
+		must(t, j.Append(w))
+		truth.apply(w)
+	}
+	for id, g := range truth {
+		w := Write{Group: id, Mark: &Mark{Index: record.Index(len(g.Entries)), Term: 1, Data: []byte("all")}}
+		must(t, j.Append(w))
+		truth.apply(w)
+	}
+	must(t, j.Close())
+	read := int64(0)
+	fault := disk.NewFault(mem)
+	fault.Before(func(c disk.Call) {
+		if c.Op == disk.OpRead {
+			read += int64(c.Bytes)
+		}
+	})
+	cfg.FS = fault
+	j, groups := mustOpen(t, cfg)
+	if diff := truth.equal(groups); diff != "" {
+		t.Fatal(diff)
+	}
+	headers := int64(len(j.live)+len(j.free)) * disk.BlockBytes
+	if len(j.live) != 1 || read > j.active().size+headers {
+		t.Fatalf("%d files are live, the start read %d bytes of a file of %d", len(j.live), read, j.active().size)
+	}
+}

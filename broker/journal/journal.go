@@ -326,7 +326,8 @@ func (j *Journal) Pinning(limit int) []record.PartitionID {
 // Direct reports whether the journal is written by direct I/O.
 func (j *Journal) Direct() bool { return j.cfg.FS.Direct() }
 
-// Close flushes what was appended and lets go of the files.
+// Close flushes what was appended, gives back what nothing pins, so that the
+// next Open reads little, and lets go of the files.
 func (j *Journal) Close() error {
 	if errors.Is(j.dead, ErrClosed) {
 		return nil
@@ -335,10 +336,16 @@ func (j *Journal) Close() error {
 	if failed == nil {
 		failed = j.sync()
 	}
+	if failed == nil {
+		failed = j.tidy()
+	}
 	// The note makes a later loss of the last flush provable; a journal
 	// without room for it is as whole as one that was killed.
 	if failed == nil && j.noted != j.durable && j.room() >= disk.BlockBytes {
 		failed = j.note()
+	}
+	if failed == nil && j.filling != nil {
+		failed = j.abandon() // the next Open would read it for stray records
 	}
 	j.closeFiles()
 	j.dead = ErrClosed

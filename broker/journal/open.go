@@ -55,7 +55,7 @@ func Open(cfg Config) (j *Journal, groups []Group, err error) {
 	if err := j.removeUnfinished(bad); err != nil {
 		return j, nil, err
 	}
-	return j, groups, j.resume(&r)
+	return j, groups, errors.Join(j.resume(&r), j.retireFree())
 }
 
 // findFiles opens every journal file: the chain of uses into live, oldest
@@ -247,6 +247,19 @@ func (j *Journal) dropUnneeded(needed uint64) {
 		j.free = append(j.free, j.live[0])
 		j.live = j.live[1:]
 	}
+}
+
+// retireFree retires the free files that were used; the note is durable now.
+func (j *Journal) retireFree() error {
+	for _, f := range j.free {
+		if f.use == 0 || j.dead != nil {
+			continue
+		}
+		if err := j.retire(f); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // resume makes the replayed tail durable and unambiguous: appending goes on

@@ -140,6 +140,35 @@ func (j *Journal) recycle() error {
 	}
 	j.free = append(j.free, oldest)
 	j.recycled++
+	return j.retire(oldest)
+}
+
+// retire makes a file that a durable note gave up look as if it had never been
+// used: else the next Open would read it to find the note. It need not last.
+func (j *Journal) retire(f *file) error {
+	if err := j.putHeader(f, header{size: f.size}); err != nil {
+		return j.die("retire "+f.name, err)
+	}
+	return nil
+}
+
+// tidy empties every file that nothing pins, as far as the active file has
+// room for the states that stand in them.
+func (j *Journal) tidy() error {
+	for j.emptiable() {
+		room := j.room() - 2*disk.BlockBytes // the flush's last block, and the note's
+		for _, g := range j.groups {
+			if g.standsIn(j.live[0].use) {
+				room -= g.stateBytes()
+			}
+		}
+		if room < 0 {
+			return nil
+		}
+		if err := j.recycle(); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -210,6 +239,17 @@ func (j *Journal) begin(size, prevEnd int64) error {
 
 // writeHeader makes h the durable header of f.
 func (j *Journal) writeHeader(f *file, h header) error {
+	if err := j.putHeader(f, h); err != nil {
+		return err
+	}
+	if err := f.f.Sync(); err != nil {
+		return fmt.Errorf("sync header: %w", err)
+	}
+	return nil
+}
+
+// putHeader makes h the header of f; a power cut may undo it.
+func (j *Journal) putHeader(f *file, h header) error {
 	h.clusterID, h.incarnation = j.cfg.ClusterID, j.cfg.Incarnation
 	if j.cfg.Salt != nil {
 		h.salt = j.cfg.Salt()
@@ -217,9 +257,6 @@ func (j *Journal) writeHeader(f *file, h header) error {
 	h.put(j.block)
 	if _, err := f.f.WriteAt(j.block, 0); err != nil {
 		return fmt.Errorf("write header: %w", err)
-	}
-	if err := f.f.Sync(); err != nil {
-		return fmt.Errorf("sync header: %w", err)
 	}
 	f.header, f.seed = h, h.seed()
 	return nil

@@ -31,16 +31,18 @@ type entryLog struct{ entries []raftpb.Entry }
 // next says; the last ends where records end, if nothing says otherwise.
 func (r *replay) run() error {
 	live := r.journal.live
-	s := &scanner{}
+	s := newScanner(r.journal.cfg.FileBytes, r.journal.cfg.Beside)
+	defer s.settle()
 	for i, f := range live {
 		r.needed = max(r.needed, f.needed)
-		s.begin(f)
 		if i == len(live)-1 {
+			s.begin(f, f.size, nil)
 			if err := r.tail(s); err != nil {
 				return err
 			}
 			break
 		}
+		s.begin(f, f.end-f.start, live[i+1])
 		if err := r.closed(s); err != nil {
 			return err
 		}

@@ -10,19 +10,64 @@ import (
 	"tidewater/internal/disk"
 )
 
-// scanBytes is one read in replay.
-const scanBytes = 1 << 20
+const (
+	// scanBytes is one read in replay: what a device gives at its full rate.
+	scanBytes = 4 << 20
+	// joinBytes is how much of a window may stand in front of the next one, so
+	// that a record on the edge is not read twice.
+	joinBytes = 2 * frameBytesGoal
+)
 
-// scanner reads records from one file after the other through a window.
+// scanner reads records from one file after the other through a window, while
+// the next one is read beside it.
 type scanner struct {
 	*file
-	window []byte // aligned
-	at     int64  // byte of the file at window[0]
-	n      int    // valid bytes
+	beside    func(func()) (wait func())
+	front     int64 // free bytes before each window, at most joinBytes
+	limit     int64 // of the file: what is read ahead
+	following *file // is read when this one is; nil for none
+
+	now, next window
+	reading   *file  // what next is of; nil for nothing
+	wait      func() // for next; nil while it is not being read
 }
 
-// begin turns to another file.
-func (s *scanner) begin(f *file) { s.file, s.at, s.n = f, 0, 0 }
+// window is a part of a file in memory.
+type window struct {
+	buf []byte // aligned; scanner.front bytes are free before at
+	at  int64  // byte of the file at b[0]
+	b   []byte // what was read, and what was joined to it
+	err error
+}
+
+// inline is Config.Beside for who wants none: it reads when asked.
+func inline(fn func()) (wait func()) { return fn }
+
+// newScanner makes a scanner of files of at most that many bytes.
+func newScanner(bytesMax int64, beside func(func()) func()) *scanner {
+	if beside == nil {
+		beside = inline
+	}
+	return &scanner{beside: beside, front: disk.RoundUp(min(joinBytes, bytesMax))}
+}
+
+// begin turns to a file, of which bytes up to limit are wanted; following
+// comes after it.
+func (s *scanner) begin(f *file, limit int64, following *file) {
+	s.file, s.limit, s.following = f, min(disk.RoundUp(limit), f.size), following
+	s.now.b = nil
+	if s.wait == nil || s.reading != f {
+		s.ahead(f, 0)
+	}
+}
+
+// settle waits for what is being read, so that nobody uses the file any more.
+func (s *scanner) settle() {
+	if s.wait != nil {
+		s.wait()
+		s.wait = nil
+	}
+}
 
 // bytes gives up to n bytes of the file from off on, fewer at its end. They
 // are good until the next call.
@@ -31,27 +76,91 @@ func (s *scanner) bytes(off, n int64) ([]byte, error) {
 	if n <= 0 {
 		return nil, nil
 	}
-	if off < s.at || off+n > s.at+int64(s.n) {
+	if off < s.now.at || off+n > s.now.at+int64(len(s.now.b)) {
 		if err := s.load(off, n); err != nil {
 			return nil, err
 		}
 	}
-	from := min(off-s.at, int64(s.n))
-	return s.window[from:min(from+n, int64(s.n))], nil
+	from := min(off-s.now.at, int64(len(s.now.b)))
+	return s.now.b[from:min(from+n, int64(len(s.now.b)))], nil
 }
 
+// load makes the window hold n bytes from off on, or what the file has of them.
 func (s *scanner) load(off, n int64) error {
-	s.at = off &^ (disk.BlockBytes - 1)
-	want := max(disk.RoundUp(off+n)-s.at, disk.RoundUp(min(scanBytes, s.size-s.at)))
-	if int64(len(s.window)) < want {
-		s.window = disk.Alloc(int(want))
+	s.settle()
+	at := off &^ (disk.BlockBytes - 1)
+	if s.joins(at, off+n) {
+		s.join(at)
+	} else {
+		s.read(&s.now, s.file, at, max(disk.RoundUp(off+n)-at, min(scanBytes, s.limit-at)))
 	}
-	got, err := s.f.ReadAt(s.window[:want], s.at)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("read %s at %d: %w", s.name, s.at, err)
+	if err := s.now.err; err != nil {
+		s.now.b = nil
+		return err
 	}
-	s.n = got
+	if to := s.now.at + int64(len(s.now.b)); to < s.limit {
+		s.ahead(s.file, to)
+	} else if s.following != nil {
+		s.ahead(s.following, 0)
+	}
 	return nil
+}
+
+// joins reports whether what was read ahead, behind what is left of the window
+// from at on, holds everything up to end, or could not be read.
+func (s *scanner) joins(at, end int64) bool {
+	next := &s.next
+	if s.reading != s.file {
+		return false
+	}
+	if next.err != nil {
+		return true
+	}
+	if end > next.at+int64(len(next.b)) {
+		return false
+	}
+	left := next.at - at
+	return left <= 0 || left <= s.front && at >= s.now.at && s.now.at+int64(len(s.now.b)) == next.at
+}
+
+// join makes what was read ahead the window, with what is left of the old one
+// from at on before it.
+func (s *scanner) join(at int64) {
+	old := s.now
+	s.now, s.next, s.reading = s.next, window{buf: old.buf}, nil
+	if left := s.now.at - at; left > 0 && s.now.err == nil {
+		whole := s.now.buf[s.front-left : s.front+int64(len(s.now.b))]
+		copy(whole, old.b[at-old.at:])
+		s.now.at, s.now.b = at, whole
+	}
+}
+
+// ahead begins to read f from at on, beside.
+func (s *scanner) ahead(f *file, at int64) {
+	s.settle()
+	limit := s.limit
+	if f != s.file {
+		limit = f.size
+	}
+	n := min(scanBytes, limit-at)
+	if s.reading = nil; n <= 0 {
+		return
+	}
+	s.reading = f
+	s.wait = s.beside(func() { s.read(&s.next, f, at, n) })
+}
+
+// read fills w with n bytes of f from at on; fewer where the file ends.
+func (s *scanner) read(w *window, f *file, at, n int64) {
+	n = disk.RoundUp(n)
+	if int64(len(w.buf)) < s.front+n {
+		w.buf = disk.Alloc(int(s.front + max(n, scanBytes)))
+	}
+	got, err := f.f.ReadAt(w.buf[s.front:s.front+n], at)
+	w.at, w.b, w.err = at, w.buf[s.front:s.front+int64(got)], nil
+	if err != nil && !errors.Is(err, io.EOF) {
+		w.err = fmt.Errorf("read %s at %d: %w", f.name, at, err)
+	}
 }
 
 // frame decodes the record at off. bad says why there is none; err is the
@@ -95,7 +204,8 @@ func (s *scanner) padding(off int64) (bool, error) {
 // with a record saying it belongs there; 0 is none. It goes by magic and
 // position, since the header with the checksum's seed is lost.
 func strayRecord(f *file) (int64, error) {
-	s := scanner{file: f}
+	s := newScanner(f.size, nil)
+	s.begin(f, f.size, nil)
 	for off := int64(disk.BlockBytes); off < f.size; off += disk.BlockBytes {
 		head, err := s.bytes(off, frameBytes)
 		if err != nil {

@@ -230,7 +230,8 @@ func TestRecordsOfAFormerUseAreNotReplayed(t *testing.T) {
 		must(t, err)
 	}
 	put()
-	s := scanner{file: j.active()}
+	s := newScanner(j.active().size, nil)
+	s.begin(j.active(), j.active().size, nil)
 	head, err := s.bytes(j.buf.off, frameBytes)
 	must(t, err)
 	if _, err := claim(head); err != nil {
