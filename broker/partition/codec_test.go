@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"testing"
 
+	"tidewater/broker/journal"
 	"tidewater/internal/logio"
 	"tidewater/internal/record"
 )
@@ -67,8 +68,14 @@ func TestStoredForms(t *testing.T) {
 	}
 	p := samplePosition()
 	golden(t, "mark", p.encode())
-	if back, err := decodePosition(p.encode()); err != nil || !reflect.DeepEqual(back, p) {
-		t.Errorf("mark came back as %+v, %v", back, err)
+	if back, with, err := decodeMark(p.encode()); err != nil || with != nil || !reflect.DeepEqual(back, p) {
+		t.Errorf("mark came back as %+v with %v, %v", back, with, err)
+	}
+	both := state{position: p, producers: s}
+	golden(t, "mark-producers", both.encodeMark())
+	back, with, err := decodeMark(both.encodeMark())
+	if err != nil || with == nil || !reflect.DeepEqual(back, p) || !bytes.Equal(with.encode(nil), s.encode(nil)) {
+		t.Errorf("mark came back as %+v with %+v, %v", back, with, err)
 	}
 	for name, c := range map[string]command{
 		"command-log-start": {kind: setLogStart, logStart: 12345},
@@ -116,8 +123,16 @@ func TestMarkFits(t *testing.T) {
 		p.epochs.add(record.LeaderEpoch(i), record.Offset(i))
 	}
 	p.next = 2 * epochsMax
-	if n := len(p.encode()); n > 64<<10 {
-		t.Fatalf("%d bytes", n)
+	s := state{position: p}
+	for id := int64(0); s.producers.encodedBytes(markProducersMax) <= markProducersMax; id++ {
+		most := s.encodeMark()
+		if len(most) > journal.MarkBytesMax || int64(id)*producerFixedBytes > markProducersMax {
+			t.Fatalf("%d bytes for %d producers", len(most), id)
+		}
+		s.producers.producer(id, 0).recent = make([]recentBatch, id%(recentMax+1))
+	}
+	if n := len(s.encodeMark()); n != len(p.encode()) {
+		t.Fatalf("%d bytes with too many producers, %d without", n, len(p.encode()))
 	}
 	if first := p.epochs[0]; first != (logio.EpochStart{Epoch: epochsMax, Start: epochsMax}) || len(p.epochs) != epochsMax {
 		t.Fatalf("history of %d begins with %v", len(p.epochs), first)
@@ -132,7 +147,7 @@ func TestDecodersRefuse(t *testing.T) {
 		decode func([]byte) error
 		least  int // where the minimum reader version's last byte is
 	}{
-		"mark":     {p.encode(), func(b []byte) error { _, err := decodePosition(b); return err }, 7},
+		"mark":     {p.encode(), func(b []byte) error { _, _, err := decodeMark(b); return err }, 7},
 		"snapshot": {encodeSnapshot(testIdentity(), 1, &s), func(b []byte) error { _, _, _, err := decodeSnapshot(b); return err }, 7},
 		"command":  {command{kind: setLogStart, logStart: 1}.encode(), func(b []byte) error { _, err := decodeCommand(b); return err }, 2},
 	} {
@@ -191,12 +206,18 @@ func FuzzSnapshot(f *testing.F) {
 func FuzzMark(f *testing.F) {
 	p := samplePosition()
 	f.Add(p.encode())
+	both := state{position: p, producers: sampleProducers(f)}
+	f.Add(both.encodeMark())
 	f.Fuzz(func(t *testing.T, data []byte) {
-		p, err := decodePosition(resum(data))
+		p, with, err := decodeMark(resum(data))
 		if err != nil {
 			return
 		}
-		if back, err := decodePosition(p.encode()); err != nil || !reflect.DeepEqual(back, p) {
+		again := p.encode()
+		if with != nil {
+			again = seal(with.encode(p.appendTo(nil, markVersion)), 0)
+		}
+		if back, _, err := decodeMark(again); err != nil || len(again) != len(data) || !reflect.DeepEqual(back, p) {
 			t.Fatalf("%+v came back as %+v, %v", p, back, err)
 		}
 	})

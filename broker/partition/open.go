@@ -25,7 +25,7 @@ func Open(cfg Config) (*Partition, error) {
 }
 
 func (p *Partition) open() error {
-	mark, at, err := p.startState()
+	mark, at, known, err := p.startState()
 	if err != nil {
 		return err
 	}
@@ -44,7 +44,9 @@ func (p *Partition) open() error {
 		return err
 	}
 	p.stable = state{index: mark.Index, term: mark.Term, position: at}
-	if p.stable.producers, err = p.recoverProducers(at.next); err != nil {
+	if known != nil {
+		p.stable.producers = *known
+	} else if p.stable.producers, err = p.recoverProducers(at.next); err != nil {
 		return errors.Join(err, p.segments.Close())
 	}
 	p.stable.producers.txns.forgetBefore(at.logStart)
@@ -62,39 +64,40 @@ func (p *Partition) open() error {
 	return nil
 }
 
-// startState gives the mark the group starts at, and what it says.
-func (p *Partition) startState() (journal.Mark, position, error) {
+// startState gives the mark the group starts at, and what it says; of the
+// producers nil where it says nothing.
+func (p *Partition) startState() (journal.Mark, position, *producers, error) {
 	if m := p.cfg.Mark; m != nil {
 		if m.Index == 0 {
-			return *m, position{}, nil
+			return *m, position{}, nil, nil
 		}
-		at, err := decodePosition(m.Data)
-		return *m, at, err
+		at, known, err := decodeMark(m.Data)
+		return *m, at, known, err
 	}
 	r := p.cfg.Restored
 	if r == nil {
-		return journal.Mark{}, position{}, nil
+		return journal.Mark{}, position{}, nil, nil
 	}
 	at := position{next: r.Next, logStart: r.LogStart, archived: r.Archived, manifest: r.Manifest, epochs: r.Epochs}
 	// Index 1 stands for everything that was: it never was an entry here.
 	p.first = journal.Mark{Index: 1, Term: max(r.FloorTerm, 1), Data: at.encode()}
-	if _, err := decodePosition(p.first.Data); err != nil {
-		return p.first, at, fmt.Errorf("restored state: %w", err)
+	if _, _, err := decodeMark(p.first.Data); err != nil {
+		return p.first, at, nil, fmt.Errorf("restored state: %w", err)
 	}
 	if r.Producers == nil {
-		return p.first, at, nil
+		return p.first, at, nil, nil
 	}
 	_, next, _, err := decodeSnapshot(r.Producers)
 	if err != nil {
-		return p.first, at, fmt.Errorf("restored state: %w", err)
+		return p.first, at, nil, fmt.Errorf("restored state: %w", err)
 	}
 	if next != r.Next {
-		return p.first, at, fmt.Errorf("%w: restored state: producer snapshot at offset %d, the log goes on at %d", ErrCorrupt, next, r.Next)
+		return p.first, at, nil, fmt.Errorf("%w: restored state: producer snapshot at offset %d, the log goes on at %d", ErrCorrupt, next, r.Next)
 	}
 	if err := p.cfg.FS.MkdirAll(p.cfg.Dir); err != nil {
-		return p.first, at, fmt.Errorf("make directory %s: %w", p.cfg.Dir, err)
+		return p.first, at, nil, fmt.Errorf("make directory %s: %w", p.cfg.Dir, err)
 	}
-	return p.first, at, writeSnapshot(p.cfg.FS, p.cfg.Dir, r.Next, r.Producers)
+	return p.first, at, nil, writeSnapshot(p.cfg.FS, p.cfg.Dir, r.Next, r.Producers)
 }
 
 // recoverProducers gives the producers' state at next: the newest snapshot

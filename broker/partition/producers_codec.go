@@ -54,6 +54,18 @@ func (s *producers) encode(b []byte) []byte {
 	return b
 }
 
+// encodedBytes is the size of encode's bytes, or some size above enough.
+func (s *producers) encodedBytes(enough int64) int64 {
+	n := 12 + undecidedBytes*int64(len(s.txns.undecided)) + abortedBytes*int64(len(s.txns.aborted)) + producerFixedBytes*int64(len(s.byID))
+	if n > enough {
+		return n
+	}
+	for _, p := range s.byID {
+		n += recentBytes * int64(len(p.recent))
+	}
+	return n
+}
+
 // Sizes of the parts, to check counts before memory is taken.
 const (
 	producerFixedBytes = 8 + 2 + 4 + 8 + 1

@@ -43,7 +43,7 @@ func decodeRaftSnapshot(data []byte) (id segment.Identity, s state, snapshot []b
 	if err := f.end(what); err != nil {
 		return id, s, nil, err
 	}
-	if s.position, err = decodePosition(mark); err != nil {
+	if s.position, _, err = decodeMark(mark); err != nil {
 		return id, s, nil, fmt.Errorf("%s: %w", what, err)
 	}
 	var next record.Offset

@@ -191,7 +191,7 @@ func TestSegmentsGetCommittedOnly(t *testing.T) {
 	if s := p.Sealed(0); len(s) != 1 || s[0].Next != 2 || g.mark.Index != 3 {
 		t.Fatalf("sealed %+v, mark %d", s, g.mark.Index)
 	}
-	at, err := decodePosition(g.mark.Data)
+	at, _, err := decodeMark(g.mark.Data)
 	if err != nil || at.next != 2 {
 		t.Fatalf("mark says %+v, %v", at, err)
 	}

@@ -398,17 +398,54 @@ func TestHistory(t *testing.T) {
 }
 
 // A damaged producer snapshot is passed over; the state is built from batches.
+// The producers are too many for the mark.
 func TestDamagedSnapshot(t *testing.T) {
 	w := newWorld(t).open()
 	b := w.batch(1, 10, &record.Producer{ID: 5, Sequence: 0})
 	w.append(b)
+	for id := range int64(50) {
+		w.append(w.batch(1, 10, &record.Producer{ID: 100 + id, Sequence: 0}))
+	}
 	w.write(true)
-	w.p.Close()
-	if err := writeSnapshot(w.fs, "log/t-4", 1, []byte("not a snapshot")); err != nil {
+	w.close()
+	if err := writeSnapshot(w.fs, "log/t-4", 51, []byte("not a snapshot")); err != nil {
 		t.Fatal(err)
 	}
 	w.open()
-	if base := w.append(b); base != 0 || w.offsets().LogEnd != 1 {
+	if base := w.append(b); base != 0 || w.offsets().LogEnd != 51 {
 		t.Fatalf("duplicate is at %d", base)
+	}
+}
+
+// Few producers stand in the mark: a start reads neither snapshots nor batches
+// for them, whether the segment is sealed or not.
+func TestProducersComeWithTheMark(t *testing.T) {
+	w := newWorld(t).open()
+	var sent []record.Batch
+	for seq := range int32(5) {
+		sent = append(sent, w.batch(1, 200<<10, &record.Producer{ID: 5, Sequence: seq}))
+		w.append(sent[seq])
+		w.write(seq == 3)
+	}
+	w.close()
+	if err := w.fs.Remove(snapshotName("log/t-4", 4)); err != nil {
+		t.Fatal(err)
+	}
+	var read int64
+	fault := disk.NewFault(w.mem)
+	fault.Before(func(c disk.Call) {
+		if c.Op == disk.OpRead && strings.HasPrefix(c.Name, "log/") {
+			read += int64(c.Bytes)
+		}
+	})
+	w.fs = fault
+	w.open()
+	if read > 400<<10 { // the active segment's last chunk is checked
+		t.Errorf("the start read %d bytes of segments and snapshots", read)
+	}
+	for i, b := range sent {
+		if base := w.append(b); base != record.Offset(i) || w.offsets().LogEnd != 5 {
+			t.Errorf("duplicate of %d is at %d", i, base)
+		}
 	}
 }

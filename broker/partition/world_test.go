@@ -114,6 +114,15 @@ func (w *world) step() {
 	}
 }
 
+// close ends the partition and its group, as a clean stop does.
+func (w *world) close() {
+	w.t.Helper()
+	w.node.Close()
+	if err := errors.Join(w.p.Close(), w.journal.Close()); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 // crash cuts the power and leaves a disk that may be opened again.
 func (w *world) crash(rng *rand.Rand) {
 	w.mem.Crash(rng)

@@ -136,7 +136,7 @@ func (p *Partition) release() error {
 		p.mu.Unlock()
 		return nil
 	}
-	m := journal.Mark{Index: p.stable.index, Term: p.stable.term, Data: p.stable.encode()}
+	m := journal.Mark{Index: p.stable.index, Term: p.stable.term, Data: p.stable.encodeMark()}
 	p.mu.Unlock()
 	err := p.cfg.Host.Do(p.cfg.ID, func(g Group) { g.Release(m) })
 	if errors.Is(err, multiraft.ErrBusy) {
