@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"tidewater/broker/cluster"
 	"tidewater/broker/kafka"
 	"tidewater/broker/multiraft"
@@ -107,17 +109,19 @@ func (ps *partitions) all() []*hosted {
 // sync makes what is open equal to what the view says this node holds. An
 // error on one partition does not keep the others from opening.
 func (ps *partitions) sync(v *cluster.View) error {
-	var errs []error
+	var missing []absent
 	for _, t := range v.Topics() {
 		if ps.foreign(t) {
 			continue
 		}
+		s := ps.settings(t)
 		for n := range t.Partitions {
-			if err := ps.open(t, int32(n)); err != nil {
-				errs = append(errs, err)
+			if r, ok := ps.open(t, int32(n), s); ok {
+				missing = append(missing, r)
 			}
 		}
 	}
+	errs := ps.startAll(missing)
 	for _, h := range ps.all() {
 		if v.Topic(h.ID().Topic) == nil {
 			errs = append(errs, ps.remove(h))
@@ -130,40 +134,73 @@ func (ps *partitions) sync(v *cluster.View) error {
 // read replica and not by a Raft group here.
 func (ps *partitions) foreign(t *cluster.Topic) bool { return ps.settings(t).ReadReplica != "" }
 
-// open starts the partition's replica if this node holds one and it does not
-// run yet, and brings a running one to the topic's newest settings.
-func (ps *partitions) open(t *cluster.Topic, number int32) error {
-	id := record.PartitionID{Topic: t.ID, Partition: number}
+// absent is a replica that this node holds and does not run yet.
+type absent struct {
+	topic    *cluster.Topic
+	number   int32
+	id       uint64
+	settings topicSettings // of the topic
+}
+
+// open gives the partition's replica if this node holds one and it does not
+// run yet, and brings a running one to the topic's settings.
+func (ps *partitions) open(t *cluster.Topic, number int32, s topicSettings) (r absent, missing bool) {
 	ps.mu.RLock()
-	h := ps.byID[id]
+	h := ps.byID[record.PartitionID{Topic: t.ID, Partition: number}]
 	ps.mu.RUnlock()
 	if h != nil {
 		if h.configured != t.ConfigVersion {
 			h.configured = t.ConfigVersion
-			s := ps.settings(t)
 			h.bucket.Store(s.Tiered)
 			h.Configure(s)
 			ps.archive(h, s)
 		}
-		return nil
+		return r, false
 	}
-	for _, r := range t.Partitions[number].Replicas {
-		if r.Node == ps.node {
-			return ps.start(t, id, r.ID)
+	for _, held := range t.Partitions[number].Replicas {
+		if held.Node == ps.node {
+			return absent{topic: t, number: number, id: held.ID, settings: s}, true
 		}
 	}
-	return nil
+	return r, false
 }
 
-func (ps *partitions) start(t *cluster.Topic, id record.PartitionID, replica uint64) error {
-	h := &hosted{topic: t.Name, number: id.Partition, configured: t.ConfigVersion}
-	h.bucket.Store(ps.settings(t).Tiered)
+// startWorkers is how many replicas are started at a time: each waits for the
+// disk, and then for its shard.
+const startWorkers = 8
+
+// startAll starts replicas, several at a time, and gives the errors of those
+// that could not be.
+func (ps *partitions) startAll(missing []absent) []error {
+	started, errs := make([]*hosted, len(missing)), make([]error, len(missing))
+	var workers errgroup.Group
+	workers.SetLimit(startWorkers)
+	for i := range missing {
+		workers.Go(func() error {
+			started[i], errs[i] = ps.start(&missing[i])
+			return nil
+		})
+	}
+	_ = workers.Wait() // the errors are in errs
+	for i, h := range started {
+		if h != nil {
+			ps.archive(h, missing[i].settings)
+		}
+	}
+	return errs
+}
+
+// start opens a replica's files and starts its group.
+func (ps *partitions) start(r *absent) (*hosted, error) {
+	t, id := r.topic, record.PartitionID{Topic: r.topic.ID, Partition: r.number}
+	h := &hosted{topic: t.Name, number: r.number, configured: t.ConfigVersion}
+	h.bucket.Store(r.settings.Tiered)
 	who := ps.identity
 	who.Partition = id
 	cfg := partition.Config{
 		ID: id, Topic: t.Name, Identity: who, Host: partition.OnHost(ps.host),
 		FS: ps.fs, Dir: fmt.Sprintf("%s/%s-%d~%s", partitionsDir, t.Name, id.Partition, id.Topic),
-		Cache: ps.files, Settings: ps.settings(t), Budget: ps.budget, Now: time.Now, Log: ps.log,
+		Cache: ps.files, Settings: r.settings, Budget: ps.budget, Now: time.Now, Log: ps.log,
 		Restored: ps.restored.partition(id),
 	}
 	if g, ok := ps.host.Recovered(id); ok {
@@ -178,13 +215,13 @@ func (ps *partitions) start(t *cluster.Topic, id record.PartitionID, replica uin
 	}
 	p, err := partition.Open(cfg)
 	if err != nil {
-		return fmt.Errorf("open partition %s-%d: %w", t.Name, id.Partition, err)
+		return nil, fmt.Errorf("open partition %s-%d: %w", t.Name, id.Partition, err)
 	}
 	h.Partition = p
 	ps.mu.Lock()
 	ps.byID[id] = h
 	ps.mu.Unlock()
-	group := multiraft.GroupConfig{ID: id, Replica: replica, Mark: p.StartMark(),
+	group := multiraft.GroupConfig{ID: id, Replica: r.id, Mark: p.StartMark(),
 		StateMachine: watched{p.StateMachine(), id, &ps.leads}}
 	if cfg.Restored != nil {
 		group.FloorTerm = cfg.Restored.FloorTerm
@@ -193,10 +230,9 @@ func (ps *partitions) start(t *cluster.Topic, id record.PartitionID, replica uin
 		ps.mu.Lock()
 		delete(ps.byID, id)
 		ps.mu.Unlock()
-		return fmt.Errorf("start partition %s-%d: %w", t.Name, id.Partition, errors.Join(err, p.Close()))
+		return nil, fmt.Errorf("start partition %s-%d: %w", t.Name, id.Partition, errors.Join(err, p.Close()))
 	}
-	ps.archive(h, cfg.Settings)
-	return nil
+	return h, nil
 }
 
 // archive begins or ends to bring a partition to the bucket, as its topic's
