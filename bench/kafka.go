@@ -64,7 +64,7 @@ func kafkaCommand(ctx context.Context, args []string) error {
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	v.warmFor = 20 * time.Second
+	v.warmFor = time.Duration(min(20, v.seconds)) * time.Second
 	if v.quick {
 		v.seconds, v.warmFor = 6, 4*time.Second
 	}
