@@ -6,14 +6,16 @@ import (
 	"tidewater/internal/disk"
 )
 
-// Bounds of the write buffer: it starts small, doubles on demand, is written
-// out (not synced) when full at its largest, and shrinks when it proved too
-// large for shrinkAfter flushes. One write of bufferBytesMax runs a device at
-// its full rate.
+// Bounds of the write buffer: it starts small, grows on demand, is written out
+// (not synced) when full at its largest, and shrinks when it proved too large
+// for shrinkAfter flushes. From bufferBytesHuge on it lies in huge pages, which
+// make a write cheaper and let one of bufferBytesMax run a device at its full
+// rate; a size between is not worth having, since a huge page is taken anyway.
 const (
-	bufferBytesMin = 64 << 10
-	bufferBytesMax = 1 << 20
-	shrinkAfter    = 64
+	bufferBytesMin  = 64 << 10
+	bufferBytesHuge = 2 << 20
+	bufferBytesMax  = 4 << 20
+	shrinkAfter     = 64
 )
 
 // buffer gathers records and writes them to the active file in whole blocks,
@@ -48,10 +50,27 @@ func (w *buffer) grow(f disk.File) error {
 	if len(w.b) >= bufferBytesMax {
 		return w.write(f)
 	}
-	b := disk.Alloc(max(2*len(w.b), bufferBytesMin))
+	b := allocBuffer(2 * len(w.b))
 	copy(b, w.b[:w.n])
 	w.b = b
 	return nil
+}
+
+// bufferSize is the size of buffer that n bytes are worth.
+func bufferSize(n int) int {
+	for _, size := range [...]int{bufferBytesMin, 2 * bufferBytesMin, bufferBytesHuge} {
+		if n <= size {
+			return size
+		}
+	}
+	return bufferBytesMax
+}
+
+func allocBuffer(n int) []byte {
+	if n = bufferSize(n); n >= bufferBytesHuge {
+		return disk.AllocHuge(n)
+	}
+	return disk.Alloc(n)
 }
 
 // write hands what is filled, which must be whole blocks, to the file.
@@ -83,8 +102,8 @@ func (w *buffer) flushed() {
 	if w.flushes++; w.flushes < shrinkAfter {
 		return
 	}
-	if fit := max(int(disk.RoundUp(int64(2*w.peak))), bufferBytesMin); 2*fit <= len(w.b) {
-		w.b = disk.Alloc(fit)
+	if bufferSize(2*w.peak) < len(w.b) {
+		w.b = allocBuffer(2 * w.peak)
 	}
 	w.flushes, w.peak = 0, 0
 }

@@ -40,3 +40,10 @@ func freeBytes(dir string) (int64, error) {
 	}
 	return int64(st.Bavail) * st.Bsize, nil
 }
+
+// hugePages asks for huge pages behind b, also where small ones are already. It
+// is only about speed: what the system refuses stays as it is.
+func hugePages(b []byte) {
+	_ = unix.Madvise(b, unix.MADV_HUGEPAGE)
+	_ = unix.Madvise(b, unix.MADV_COLLAPSE)
+}
