@@ -75,7 +75,8 @@ type fetchedPartition struct {
 	meta       cluster.Partition
 
 	batches [][]byte
-	size    int // of batches
+	release func() // gives the memory of batches back; nil for nobody
+	size    int    // of batches
 	aborted []logio.AbortedTxn
 	offsets logio.Offsets
 	sources [logio.SourceCount]int64
@@ -133,7 +134,9 @@ func (c *conn) runFetch(ctx context.Context, r *request, m *kmsg.FetchRequest) (
 	if wait := min(time.Duration(m.MaxWaitMillis)*time.Millisecond, c.s.cfg.FetchWaitMax); wait > 0 && !f.done(enough) {
 		c.waitFetch(ctx, r, wait, enough)
 	}
-	c.s.nameLeaders(ctx, r, f)
+	if m.Version >= fetchEndpointsMin {
+		c.s.nameLeaders(f)
+	}
 	c.s.sessions.end(f)
 	if f.session != nil {
 		return f.session.id, nil
@@ -161,7 +164,10 @@ func (s *Server) openFetch(r *request, f *fetch, p *fetchedPartition, version in
 
 func (s *Server) failFetch(r *request, f *fetch, p *fetchedPartition, err error) {
 	p.code, _ = s.code(r, err)
-	p.log, p.batches, p.aborted = nil, nil, nil
+	if r.version >= fetchLeaderMin {
+		p.leader = s.hint(p.code, []byte(p.want.name), p.want.id, r.version >= fetchIDsMin, p.want.partition)
+	}
+	p.log, p.batches, p.aborted, p.release = nil, nil, nil, nil
 	f.size -= p.size
 	p.size = 0
 	p.offsets = logio.Offsets{LogStart: -1, LastStable: -1, HighWatermark: -1}
@@ -193,24 +199,21 @@ func (s *Server) readFetch(ctx context.Context, r *request, f *fetch, p *fetched
 			return
 		}
 	}
-	p.batches, p.aborted, p.sources = res.Batches, res.Aborted, res.Bytes
+	p.batches, p.aborted, p.sources, p.release = res.Batches, res.Aborted, res.Bytes, res.Release
 	p.size = res.Size()
 	f.size = others + p.size
 }
 
-// nameLeaders tells the leaders of partitions that this broker does not lead,
-// and where they are.
-func (s *Server) nameLeaders(ctx context.Context, r *request, f *fetch) {
-	if !f.failed || r.version < fetchLeaderMin {
-		return
-	}
-	h := newHints(ctx)
+// nameLeaders tells where the leaders are that the partitions' errors name.
+func (s *Server) nameLeaders(f *fetch) {
+	var leaders []int32
 	for i := range f.parts {
-		p := &f.parts[i]
-		p.leader = s.hint(h, p.code, []byte(p.want.name), p.want.id, r.version >= fetchIDsMin, p.want.partition)
+		if l := f.parts[i].leader; l.node >= 0 {
+			leaders = append(leaders, l.node)
+		}
 	}
-	if h.named != nil && r.version >= fetchEndpointsMin {
-		f.endpoints = s.appendEndpoints(nil, h.named)
+	if leaders != nil {
+		f.endpoints = s.appendEndpoints(nil, leaders)
 	}
 }
 
@@ -304,6 +307,11 @@ func (p *fetchedPartition) forget() {
 func (c *conn) clearFetch() {
 	f := &c.fetch
 	c.s.answers.hold(-f.granted)
+	for i := range f.parts {
+		if release := f.parts[i].release; release != nil {
+			release()
+		}
+	}
 	clear(f.parts)
 	f.parts = f.parts[:0]
 	if cap(f.parts) > fetchKeptPartitions {

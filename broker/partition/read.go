@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"tidewater/broker/segment"
 	"tidewater/internal/logio"
 	"tidewater/internal/record"
 )
@@ -24,6 +25,9 @@ func (p *Partition) Read(ctx context.Context, r logio.ReadRequest) (logio.ReadRe
 		return res, err
 	}
 	res.Batches, res.Bytes = g.batches, g.bytes
+	if g.lease != nil {
+		res.Release = g.lease.Release
+	}
 	if r.Isolation == logio.ReadCommitted && len(g.batches) > 0 {
 		p.mu.Lock()
 		res.Aborted = p.live.producers.txns.abortedIn(r.Offset, g.at)
@@ -59,6 +63,8 @@ type gathering struct {
 	batches   [][]byte
 	bytes     [logio.SourceCount]int64
 	full      bool // the next batch did not fit
+	// lease has the memory of what came from the disk; nil for nothing.
+	lease *segment.Lease
 }
 
 // take adds batches that came from src, as far as they fit. Offsets have no
@@ -102,7 +108,10 @@ func (p *Partition) gather(ctx context.Context, g *gathering) error {
 		before := g.at
 		var err error
 		if g.at >= local {
-			batches, err = p.segments.Read(g.at, g.left, min(g.limit, tail))
+			if g.lease == nil {
+				g.lease = &segment.Lease{}
+			}
+			batches, err = p.segments.ReadLeased(g.at, g.left, min(g.limit, tail), g.lease)
 			if errors.Is(err, logio.ErrOffsetOutOfRange) && p.trimmedPast(g.at) {
 				continue // it is in the bucket now, or gone
 			}

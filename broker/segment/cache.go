@@ -29,6 +29,42 @@ type Cache struct {
 	indexes    map[string]*list.Element // of *cachedIndex
 	indexOrder *list.List
 	indexBytes int64
+	spare      [][]byte // write buffers that nobody uses
+	spareReads [][]byte // and read buffers
+}
+
+const (
+	// writeBufferBytes takes a chunk as partition makes them, with its header.
+	// Chunks from writeBufferFrom on are written from such a buffer, smaller and
+	// larger ones from memory of their own.
+	writeBufferBytes = 6 << 20
+	writeBufferFrom  = 256 << 10
+	// spareMax is how many buffers are kept: one for each worker that writes
+	// segments, on a machine of some cores.
+	spareMax = 4
+)
+
+// writeBuffer gives n bytes of any content to make a chunk in. free takes them back.
+func (c *Cache) writeBuffer(n int) []byte {
+	if n < writeBufferFrom || n > writeBufferBytes {
+		return disk.Alloc(n)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if last := len(c.spare) - 1; last >= 0 {
+		b := c.spare[last]
+		c.spare = c.spare[:last]
+		return b[:n]
+	}
+	return disk.AllocHuge(writeBufferBytes)[:n]
+}
+
+func (c *Cache) free(b []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if cap(b) >= writeBufferBytes && len(c.spare) < spareMax {
+		c.spare = append(c.spare, b)
+	}
 }
 
 // handle is an open file. It is closed when it has left the cache and nobody

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 
-	"tidewater/internal/disk"
 	"tidewater/internal/record"
 )
 
@@ -139,7 +138,9 @@ func (l *Log) Append(entries []Entry) error {
 	if lead > 0 {
 		c.durable = 0
 	}
-	buf := disk.Alloc(int(lead + alignUp(c.headerBytes+c.payloadBytes)))
+	buf := l.cache.writeBuffer(int(lead + alignUp(c.headerBytes+c.payloadBytes)))
+	defer l.cache.free(buf)
+	clear(buf[:lead+c.headerBytes])
 	if lead > 0 {
 		h := fileHeader{identity: l.cfg.Identity, base: c.base, first: c.first}
 		h.put(buf, segmentMagic)
@@ -210,7 +211,8 @@ func (c *chunk) plan(e *Entry, anchored bool) error {
 	return nil
 }
 
-// fill writes the chunk into buf and gives the index points it adds to p.
+// fill writes the chunk into buf, whose header is zero, and gives the index
+// points it adds to p.
 func (c *chunk) fill(buf []byte, entries []Entry, p *part) []point {
 	x := indexer{points: p.points[len(p.points):], last: -1, max: p.maxSoFar}
 	if n := len(p.points); n > 0 {
@@ -221,10 +223,12 @@ func (c *chunk) fill(buf []byte, entries []Entry, p *part) []point {
 	for i := range entries {
 		if d := entries[i].Data; isBatch(d) {
 			x.batch(c, c.pos+at, record.Batch(d))
-			at += int64(copy(buf[at:], d))
+			n := int64(copy(buf[at:], d))
+			c.payloadSum = crc32.Update(c.payloadSum, castagnoli, buf[at:at+n]) // while it is in the cache
+			at += n
 		}
 	}
-	c.payloadSum = crc32.Checksum(buf[c.headerBytes:at], castagnoli)
+	clear(buf[at:])
 	c.put(buf[:c.headerBytes])
 	return x.points
 }

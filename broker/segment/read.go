@@ -46,6 +46,11 @@ const partsPerLook = 16
 // (exclusive) and at the end of what was appended, where it gives none. An
 // offset before the first segment or after End is logio.ErrOffsetOutOfRange.
 func (l *Log) Read(offset record.Offset, bytesMax int, limit record.Offset) ([][]byte, error) {
+	return l.ReadLeased(offset, bytesMax, limit, &Lease{})
+}
+
+// ReadLeased is Read for a caller that says when it is done with the batches.
+func (l *Log) ReadLeased(offset record.Offset, bytesMax int, limit record.Offset, lease *Lease) ([][]byte, error) {
 	v := l.look(func(in *Info) bool { return in.Next > offset })
 	if offset == v.end {
 		return nil, nil
@@ -53,7 +58,7 @@ func (l *Log) Read(offset record.Offset, bytesMax int, limit record.Offset) ([][
 	if len(v.parts) == 0 || offset < v.parts[0].info.Base {
 		return nil, fmt.Errorf("%w: %d is not in the segments of %s", logio.ErrOffsetOutOfRange, offset, l.cfg.Dir)
 	}
-	r := collector{offset: offset, left: int64(bytesMax), limit: limit}
+	r := collector{offset: offset, left: int64(bytesMax), limit: limit, lease: lease}
 	for i := range v.parts {
 		if err := l.readPart(&v.parts[i], &r); err != nil {
 			return nil, err
@@ -71,6 +76,7 @@ type collector struct {
 	left    int64
 	limit   record.Offset
 	batches [][]byte
+	lease   *Lease
 	done    bool
 }
 
@@ -80,8 +86,11 @@ func (l *Log) readPart(p *part, r *collector) error {
 		return err
 	}
 	defer l.cache.release(h)
-	ahead := min(alignUp(max(r.left, 0)+indexEveryBytes), windowBytesMax)
+	// One read for all: what is wanted, and the way to it from the index point.
+	ahead := min(alignUp(max(r.left, 0)+indexEveryBytes), readBufferBytes)
 	w := l.walk(h, p, startAt(points, r.offset), ahead)
+	r.lease.cache = l.cache
+	w.lease = r.lease
 	return r.take(w)
 }
 
@@ -93,6 +102,10 @@ func (r *collector) take(w *walker) error {
 				return nil
 			}
 			return err
+		}
+		if len(r.batches) > 0 && r.left < indexEveryBytes && !w.holds(w.pos, record.HeaderBytes) {
+			r.done = true // the rest is not worth a read of its own
+			return nil
 		}
 		h, err := w.peek()
 		if err != nil {

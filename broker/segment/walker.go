@@ -25,6 +25,8 @@ type walker struct {
 	ahead int64
 	// reuse lets the next read overwrite the buffer: views do not last.
 	reuse bool
+	// lease gets the buffers, nil for nobody: they are the garbage collector's.
+	lease *Lease
 
 	buf    []byte
 	bufPos int64
@@ -49,7 +51,7 @@ func (w *walker) view(pos, n int64) ([]byte, error) {
 	if pos+n > w.size {
 		return nil, fmt.Errorf("%w: %s: position %d: file ends at %d, expected %d bytes more", ErrCorrupt, w.name, pos, w.size, n)
 	}
-	if pos < w.bufPos || pos+n > w.bufPos+int64(len(w.buf)) {
+	if !w.holds(pos, n) {
 		if err := w.load(pos, n); err != nil {
 			return nil, err
 		}
@@ -58,12 +60,20 @@ func (w *walker) view(pos, n int64) ([]byte, error) {
 	return w.buf[at : at+n : at+n], nil
 }
 
+// holds reports whether the n bytes at pos are in the buffer.
+func (w *walker) holds(pos, n int64) bool {
+	return pos >= w.bufPos && pos+n <= w.bufPos+int64(len(w.buf))
+}
+
 func (w *walker) load(pos, n int64) error {
 	from := alignDown(pos)
 	to := min(alignUp(max(pos+n, from+w.ahead)), w.size)
-	if w.reuse && int64(cap(w.buf)) >= to-from {
+	switch {
+	case w.reuse && int64(cap(w.buf)) >= to-from:
 		w.buf = w.buf[:to-from]
-	} else {
+	case w.lease != nil:
+		w.buf = w.lease.alloc(int(to - from))
+	default:
 		w.buf = disk.Alloc(int(to - from))
 	}
 	got, err := w.file.ReadAt(w.buf, from)

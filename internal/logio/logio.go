@@ -129,6 +129,9 @@ type ReadResult struct {
 	// Followed: a replica that does not lead gave this answer.
 	Followed bool
 	Bytes    [SourceCount]int64
+	// Release, where there is one, may be called once when nobody looks at
+	// Batches any more: their memory serves other reads then.
+	Release func()
 }
 
 // Size is the number of bytes in Batches.
