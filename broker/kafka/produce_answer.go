@@ -1,7 +1,6 @@
 package kafka
 
 import (
-	"context"
 	"encoding/binary"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -9,13 +8,13 @@ import (
 
 // appendProduceAnswer encodes a framed Produce answer (see 00_produce.go for
 // what each version adds).
-func (s *Server) appendProduceAnswer(ctx context.Context, b []byte, r *request, call *produceCall) []byte {
+func (s *Server) appendProduceAnswer(b []byte, r *request, call *produceCall) []byte {
 	flexible := r.version >= 9
 	start := len(b)
 	b = appendResponseHeader(b, r.header, flexible)
 	b = appendArrayLen(b, len(call.topics), flexible)
 	next := 0
-	h := newHints(ctx)
+	var leaders []int32
 	for _, t := range call.topics {
 		if r.version >= produceIDsMin {
 			b = append(b, t.id[:]...)
@@ -24,7 +23,7 @@ func (s *Server) appendProduceAnswer(ctx context.Context, b []byte, r *request, 
 		}
 		b = appendArrayLen(b, t.parts, flexible)
 		for range t.parts {
-			b = s.appendProducedPartition(b, r, &t, &call.parts[next], h)
+			b, leaders = s.appendProducedPartition(b, r, &t, &call.parts[next], leaders)
 			next++
 		}
 		b = appendTags(b, flexible)
@@ -33,14 +32,15 @@ func (s *Server) appendProduceAnswer(ctx context.Context, b []byte, r *request, 
 		b = binary.BigEndian.AppendUint32(b, 0) // throttle time
 	}
 	if r.version >= produceLeaderMin {
-		b = s.appendEndpoints(b, h.named)
+		b = s.appendEndpoints(b, leaders)
 	} else {
 		b = appendTags(b, flexible)
 	}
 	return closeFrame(b, start, 0)
 }
 
-func (s *Server) appendProducedPartition(b []byte, r *request, t *producedTopic, p *producedPartition, h *hints) []byte {
+// appendProducedPartition also gives leaders with the one it named, if any.
+func (s *Server) appendProducedPartition(b []byte, r *request, t *producedTopic, p *producedPartition, leaders []int32) ([]byte, []int32) {
 	flexible := r.version >= 9
 	code, text := s.produceCode(r, p.err)
 	base, appendTime, logStart := p.base, p.appendTime, p.logStart
@@ -61,9 +61,10 @@ func (s *Server) appendProducedPartition(b []byte, r *request, t *producedTopic,
 		b = appendMessage(b, text, flexible)
 	}
 	if r.version >= produceLeaderMin && code != 0 {
-		if l := s.hint(h, code, t.name, t.id, r.version >= produceIDsMin, p.partition); l.node >= 0 {
-			return appendCurrentLeader(append(b, 1), 0, l)
+		if l := s.hint(code, t.name, t.id, r.version >= produceIDsMin, p.partition); l.node >= 0 {
+			b = appendCurrentLeader(append(b, 1), 0, l)
+			return b, append(leaders, l.node)
 		}
 	}
-	return appendTags(b, flexible)
+	return appendTags(b, flexible), leaders
 }
