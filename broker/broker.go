@@ -26,6 +26,7 @@ import (
 	"tidewater/broker/kafka"
 	"tidewater/broker/multiraft"
 	"tidewater/broker/partition"
+	"tidewater/broker/peer"
 	"tidewater/broker/segment"
 	"tidewater/internal/disk"
 	"tidewater/internal/logio"
@@ -58,7 +59,12 @@ type Broker struct {
 	unlock   func() error
 	disk     disk.FS
 	journal  *journal.Journal
+	network  *peer.Network // nil in a cluster of one
 	host     *multiraft.Host
+	member   cluster.Membership // from openMembership on
+	ends     *bucketEnds
+	registry *prometheus.Registry
+	began    time.Time
 
 	controller *cluster.Controller
 	parts      *partitions
@@ -72,12 +78,18 @@ type Broker struct {
 	made     bool         // this start gave the controller its identity
 	restored *restorePlan // until every partition of a restore has begun
 
+	// clusterID and receiver are what the network asks for while they may not
+	// be there yet.
+	clusterID atomic.Pointer[[16]byte]
+	receiver  atomic.Pointer[multiraft.Host]
+
 	ready  atomic.Bool
 	loops  *errgroup.Group
 	cancel context.CancelCauseFunc
 	done   context.Context // ends when a loop failed or Close began
 	change chan struct{}   // wakes the controller's loop, holds one
 	topics chan struct{}   // wakes the topics' loop, holds one
+	report leadQueue       // leaderships for the controller
 }
 
 // errClosing is why loops end at Close.
@@ -89,16 +101,22 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Broker, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	b := &Broker{cfg: cfg, log: log, change: make(chan struct{}, 1), topics: make(chan struct{}, 1)}
+	b := &Broker{cfg: cfg, log: log, change: make(chan struct{}, 1), topics: make(chan struct{}, 1),
+		report: newLeadQueue(), ends: newBucketEnds(), registry: prometheus.NewRegistry(), began: time.Now()}
 	done, cancel := context.WithCancelCause(context.Background())
 	b.loops, b.done = errgroup.WithContext(done)
 	b.cancel = cancel
-	start, stop := context.WithTimeout(ctx, startTimeout)
-	defer stop()
+	if cfg.RPCAddr == "" {
+		// Alone it waits for nobody. With others it waits for them, as long as it takes.
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeout(ctx, startTimeout)
+		defer stop()
+	}
 	for _, open := range []func(context.Context) error{
-		b.openDisk, b.openBucket, b.openRaft, b.openController, b.openTables, b.openPartitions, b.openGroups, b.openReplica, b.openLoops, b.openServers,
+		b.openDisk, b.openAdmin, b.openNetwork, b.openMembership, b.openBucket, b.openRaft, b.openController, b.openTables, b.openPartitions,
+		b.openGroups, b.openReplica, b.openCalls, b.openLoops, b.openServers,
 	} {
-		if err := open(start); err != nil {
+		if err := open(ctx); err != nil {
 			return nil, errors.Join(err, b.Close())
 		}
 	}
@@ -152,24 +170,31 @@ func (b *Broker) openDisk(context.Context) error {
 		return fmt.Errorf("data directory %s belongs to node %d, this is node %d: change --node-id or --data-dir", b.cfg.DataDir, id.NodeID, b.cfg.NodeID)
 	}
 	if !found {
+		id = newIdentity(b.cfg.NodeID)
+	}
+	if !id.known() {
 		// A restore that was cut off counts for nothing; its plan is another cluster's.
 		if err := os.Remove(filepath.Join(b.cfg.DataDir, restoreFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove %s: %w", restoreFile, err)
 		}
-		if id, err = newIdentity(b.cfg.NodeID); err != nil {
-			return err
-		}
 	}
-	id.Boot++
+	if b.restored, err = loadRestore(b.cfg.DataDir); err != nil {
+		return err
+	}
+	id.upgrade()
+	id.begin(time.Now())
 	if err := id.save(b.cfg.DataDir); err != nil {
 		return err
 	}
 	b.identity = id
-	b.restored, err = loadRestore(b.cfg.DataDir)
-	return err
+	b.clusterID.Store(&id.ClusterID)
+	return nil
 }
 
 func (b *Broker) openRaft(context.Context) error {
+	if err := b.checkJournal(); err != nil {
+		return err
+	}
 	j, recovered, err := journal.Open(journal.Config{
 		FS: b.disk, Dir: journalDir, ClusterID: b.identity.ClusterID, Incarnation: b.identity.Incarnation,
 		Salt: randomUint64, Log: b.log, Beside: beside,
@@ -178,12 +203,29 @@ func (b *Broker) openRaft(context.Context) error {
 		return fmt.Errorf("open journal: %w", err)
 	}
 	b.journal = j
-	b.host, err = multiraft.Open(multiraft.Config{
+	cfg := multiraft.Config{
 		Node: b.cfg.NodeID, Shards: runtime.GOMAXPROCS(0), Journal: j, Recovered: recovered, Log: b.log,
-		HeldBytesMax: b.cfg.Memory / 2, UncommittedBytesMax: b.cfg.Memory / 4,
-	})
-	if err != nil {
+		HeldBytesMax: b.cfg.Memory / 2, UncommittedBytesMax: b.cfg.Memory / 4, TickEvery: b.cfg.tickEvery,
+	}
+	if b.network != nil {
+		cfg.Transport = b.network
+	}
+	if b.host, err = multiraft.Open(cfg); err != nil {
 		return fmt.Errorf("open replication: %w", err)
+	}
+	b.meetPeers()
+	return nil
+}
+
+// checkJournal refuses a directory whose journal is gone: its replicas would
+// begin anew and forget what they had promised.
+func (b *Broker) checkJournal() error {
+	_, err := os.Stat(filepath.Join(b.cfg.DataDir, controllerDir))
+	if err != nil {
+		return nil // the controller has never run here
+	}
+	if _, err := os.Stat(filepath.Join(b.cfg.DataDir, journalDir)); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("data directory %s has lost its journal: bring it back, or empty the directory so that the broker joins anew", b.cfg.DataDir)
 	}
 	return nil
 }
@@ -204,47 +246,72 @@ func randomUint64() uint64 {
 	return binary.LittleEndian.Uint64(b[:])
 }
 
-// openController starts the controller's group, waits until this node leads
-// it, and gives a new cluster its identity.
+// openController starts this broker's replica of the controller's group and
+// waits until it knows the cluster; whoever leads the group of a new cluster
+// gives it its identity.
 func (b *Broker) openController(ctx context.Context) error {
-	var err error
-	b.controller, err = cluster.Open(cluster.Config{
+	cfg := cluster.Config{
 		Node: b.cfg.NodeID, Raft: cluster.HostedBy(b.host), Dir: b.cfg.DataDir + "/" + controllerDir,
-		DefaultPartitions: b.cfg.DefaultPartitions, Log: b.log,
-	})
-	if err != nil {
+		Membership: b.member, Session: b.identity.Session, Seeds: b.cfg.seeds(),
+		DefaultPartitions: b.cfg.DefaultPartitions, DefaultReplicationFactor: b.cfg.replicationFactor(), Log: b.log,
+	}
+	if b.network != nil {
+		cfg.Peers = peers{b.network}
+	}
+	var err error
+	if b.controller, err = cluster.Open(cfg); err != nil {
 		return fmt.Errorf("open controller: %w", err)
 	}
-	err = b.host.Start(multiraft.GroupConfig{ID: cluster.GroupID(), Replica: 1, StateMachine: b.controller.Machine().StateMachine()})
-	if err != nil {
+	if err := b.host.Start(b.controller.GroupConfig()); err != nil {
 		return fmt.Errorf("start controller: %w", err)
 	}
-	if err := b.controller.WaitReady(ctx); err != nil {
-		return fmt.Errorf("wait to lead the controller: %w", err)
-	}
-	if b.controller.View().Identity() == (cluster.Identity{}) {
-		if err := b.controller.Bootstrap(ctx, b.identity.cluster(), b.restored != nil); err != nil {
-			return fmt.Errorf("bootstrap cluster: %w", err)
-		}
-		b.made = true
+	if err := b.meetController(ctx); err != nil {
+		return err
 	}
 	if err := b.finishRestore(ctx); err != nil {
 		return err
+	}
+	if b.network != nil {
+		b.controller.Handle(b.handle)
 	}
 	b.controller.Subscribe(func(_, _ *cluster.View) { b.wakeController() })
 	b.loops.Go(func() error { return b.ended("controller checkpoints", b.controller.Run(b.done)) })
 	return nil
 }
 
+// meetController waits until the cluster has its identity. A broker alone waits
+// to lead, since every change is its own to make.
+func (b *Broker) meetController(ctx context.Context) error {
+	for {
+		_, err := b.controller.WaitView(ctx, func(v *cluster.View) bool {
+			return v.Identity() != (cluster.Identity{}) && b.network != nil || b.controller.Leadership().Ready
+		})
+		switch {
+		case err != nil:
+			return fmt.Errorf("wait for the controller: %w", err)
+		case b.controller.View().Identity() != (cluster.Identity{}):
+			return nil
+		}
+		err = b.controller.Bootstrap(ctx, b.identity.cluster(), b.member.Restoring)
+		if err != nil && (b.network == nil || ctx.Err() != nil) {
+			return fmt.Errorf("bootstrap cluster: %w", err)
+		}
+	}
+}
+
 func (b *Broker) openPartitions(context.Context) error {
 	b.parts = &partitions{
-		node:     b.cfg.NodeID,
+		node: b.cfg.NodeID, up: b.up, view: b.controller.View,
 		identity: segment.Identity{ClusterID: b.identity.ClusterID, Incarnation: b.identity.Incarnation},
 		host:     b.host, fs: b.disk, files: segment.NewCache(segmentFilesMax, segmentIndexBytesMax),
 		budget:   partition.NewBudget(b.cfg.Memory/4, b.cfg.Memory/4),
 		settings: b.controller.Settings, restored: b.restored, log: b.log,
-		leads: leadQueue{wake: make(chan struct{}, 1), changed: map[record.PartitionID]multiraft.Leadership{}},
+		leads: newLeadQueue(),
 		byID:  map[record.PartitionID]*hosted{}, forgotten: map[record.TopicID]bool{},
+		copies: copies{done: b.done},
+	}
+	if b.network != nil {
+		b.parts.source = segmentSource{b.network}
 	}
 	if b.tier != nil && !b.cfg.Replica {
 		b.parts.tier = b.tier
@@ -255,17 +322,19 @@ func (b *Broker) openPartitions(context.Context) error {
 			return b.tables.pin(id)
 		}
 	}
-	v := b.controller.View()
-	if err := b.parts.sync(v); err != nil {
-		return err
-	}
+	// The view may be old while no controller leads: what it has more than the
+	// newest stops by itself, and what it lacks follows.
+	return b.parts.sync(b.controller.View())
+}
+
+// sweep removes what deleted topics left behind, by a view that is the newest.
+func (b *Broker) sweep() {
 	if b.made {
-		return nil // a controller without memory must not make others forget
+		return // a controller without memory must not make others forget
 	}
-	if err := b.parts.sweep(v); err != nil {
+	if err := b.parts.sweep(b.controller.View()); err != nil {
 		b.log.Warn("what deleted topics left behind could not be removed; the next start tries again", "error", err)
 	}
-	return nil
 }
 
 func (b *Broker) openGroups(context.Context) error {
@@ -292,6 +361,7 @@ func groupDelay(d time.Duration) time.Duration {
 // is there.
 func (b *Broker) openLoops(context.Context) error {
 	b.loops.Go(func() error { return b.ended("controller", b.followController(b.done)) })
+	b.loops.Go(func() error { return b.ended("leaders", b.reportLeaders(b.done)) })
 	b.loops.Go(func() error { return b.ended("topics", b.followTopics(b.done)) })
 	b.loops.Go(func() error { return b.ended("segments", b.writeSegments(b.done)) })
 	b.loops.Go(func() error { return b.ended("retention", b.retain(b.done)) })
@@ -312,12 +382,15 @@ func (b *Broker) openServers(ctx context.Context) error {
 	b.kafka, err = kafka.Open(kafka.Config{
 		Addr: b.cfg.KafkaAddr, NodeID: b.cfg.NodeID, Log: b.log, ListenerName: listenerKafka,
 		Listening: func(at net.Addr) error {
-			unregistered = b.register(ctx, at.String())
+			if unregistered = b.register(ctx, at.String()); unregistered == nil {
+				b.sweep()
+			}
 			return unregistered
 		},
-		View: func() kafka.View { return b.controller.View() }, Cluster: topicAdmin{b.controller, b.groups, b.cfg.Replica},
+		View: func() kafka.View { return b.controller.View() }, Cluster: topicAdmin{b.controller, b},
 		Groups: b.groups, Partitions: b, MemoryBytesMax: b.cfg.Memory / 4,
 		ControllerID:     func() int32 { return b.controller.Leadership().Leader },
+		Alive:            b.alive,
 		AutoCreateTopics: func() bool { return b.cfg.AutoCreateTopics },
 		OffsetsTopic:     b.offsetsTopic(), LogDirs: b.logDirs,
 	})
@@ -327,12 +400,17 @@ func (b *Broker) openServers(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w (choose another with --kafka-addr)", err)
 	}
+	b.registry.MustRegister(b.metrics(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return nil
+}
+
+// openAdmin tells from the first moment on that the broker lives and is not
+// ready.
+func (b *Broker) openAdmin(context.Context) error {
 	if b.cfg.AdminAddr == "" {
 		return nil
 	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(b.metrics(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return b.serve("admin", "admin-addr", b.cfg.AdminAddr, adminHandler(b.readiness, registry))
+	return b.serve("admin", "admin-addr", b.cfg.AdminAddr, adminHandler(b.readiness, b.registry))
 }
 
 // Partition implements kafka.Partitions: a log of this cluster, or one followed
@@ -373,14 +451,24 @@ func (b *Broker) register(ctx context.Context, listens string) error {
 	if err != nil {
 		return fmt.Errorf("kafka-advertised: port %q: %w", port, err)
 	}
-	r := cluster.Registration{ID: b.cfg.NodeID, Listeners: []cluster.Listener{{Name: listenerKafka, Host: host, Port: int32(n)}}}
+	r := b.registration()
+	r.Listeners = []cluster.Listener{{Name: listenerKafka, Host: host, Port: int32(n)}}
 	if _, err := rand.Read(r.Boot[:]); err != nil {
 		return err
 	}
-	if _, err := b.controller.RegisterBroker(ctx, r); err != nil {
-		return fmt.Errorf("register broker: %w", err)
+	for {
+		if _, err = b.controller.RegisterBroker(ctx, r); err == nil {
+			return nil
+		}
+		if b.network == nil || ctx.Err() != nil || errors.Is(err, cluster.ErrFenced) || errors.Is(err, cluster.ErrInvalidRequest) {
+			return fmt.Errorf("register broker: %w", err)
+		}
+		b.log.Warn("the controller does not take this broker's registration yet", "error", err)
+		select {
+		case <-time.After(againAfter):
+		case <-ctx.Done():
+		}
 	}
-	return nil
 }
 
 func (b *Broker) readiness() error {
@@ -416,9 +504,12 @@ func (b *Broker) ended(loop string, err error) error {
 // What is acked is on disk already; nothing is lost by a Close that is cut.
 func (b *Broker) Close() error {
 	b.ready.Store(false)
+	var errs []error
+	if b.host != nil {
+		b.handOver()
+	}
 	ctx, stop := context.WithTimeout(context.Background(), closeTimeout)
 	defer stop()
-	var errs []error
 	if b.kafka != nil {
 		errs = append(errs, b.kafka.Close(ctx))
 	}
@@ -439,7 +530,11 @@ func (b *Broker) Close() error {
 	if b.host != nil {
 		errs = append(errs, b.host.Close())
 	}
+	if b.network != nil {
+		errs = append(errs, b.network.Close())
+	}
 	if b.parts != nil {
+		b.parts.copies.running.Wait()
 		errs = append(errs, b.parts.close())
 	}
 	if b.controller != nil {

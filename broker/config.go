@@ -15,8 +15,25 @@ import (
 type Config struct {
 	// DataDir holds the journal, segments, controller state and chunk cache.
 	DataDir string
-	// NodeID is this broker's id in the cluster, from 0 on.
+	// NodeID is this broker's id in the cluster, from 0 on; Rack is where it
+	// stands, for placing replicas and for consumers that read nearby.
 	NodeID int32
+	Rack   string
+
+	// RPCAddr is where other brokers reach this one, RPCAdvertised the
+	// host:port they are told, RPCAddr if empty; empty is a cluster of one. A
+	// port may be left out of these and of Seeds.
+	RPCAddr       string
+	RPCAdvertised string
+	// Seeds are the RPC addresses of the brokers that found the cluster, this
+	// one's among them, the same list on each. One that joins later may name
+	// any. Without seeds a broker founds a cluster of its own.
+	Seeds []string
+	// RPCCert, RPCKey and RPCCA are PEM files for TLS between brokers: this
+	// one's certificate for both sides, its key, and whom it trusts; all or none.
+	RPCCert string
+	RPCKey  string
+	RPCCA   string
 
 	// KafkaAddr is where Kafka clients are served; KafkaAdvertised is the
 	// host:port they are told to use, KafkaAddr if empty.
@@ -46,7 +63,10 @@ type Config struct {
 	// GroupInitialDelay is how long a new group waits for more members
 	// (group.initial.rebalance.delay.ms).
 	GroupInitialDelay time.Duration
-	DefaultPartitions int32
+	// DefaultPartitions and DefaultReplicationFactor are of topics that are
+	// created without; 0 replicas is 3, or as many as there are seeds.
+	DefaultPartitions        int32
+	DefaultReplicationFactor int16
 	// Memory is the budget in bytes for requests, tail and translation.
 	Memory int64
 	// CacheBytes bounds the disk cache of bucket chunks.
@@ -60,6 +80,9 @@ type Config struct {
 	// disk stands between the broker and its data directory, in tests of what
 	// a bad disk does; nil is nothing.
 	disk func(disk.FS) disk.FS
+	// tickEvery and heartbeatEvery are the clocks of Raft groups and between
+	// brokers; 0 are the defaults. Tests with several brokers change them.
+	tickEvery, heartbeatEvery time.Duration
 }
 
 // Default gives the settings of a broker that was told nothing.
@@ -93,6 +116,9 @@ func (c *Config) Validate() error {
 	}
 	if c.NodeID < 0 {
 		fault("node-id", "%d: want 0 or more", c.NodeID)
+	}
+	for _, f := range c.validateRPC() {
+		faults = append(faults, f)
 	}
 	for key, addr := range map[string]string{"kafka-addr": c.KafkaAddr, "kafka-advertised": c.KafkaAdvertised, "admin-addr": c.AdminAddr, "catalog-addr": c.CatalogAddr} {
 		if addr == "" && key != "kafka-addr" {

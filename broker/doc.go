@@ -4,12 +4,20 @@
 // Where data crosses packages, the receiver declares a small interface and the
 // adapter stands here: kafka.Partitions and group.Log over the partitions of
 // this node, archive.Source and translate's source over broker/partition,
-// partition.Remote over tiering/remote.
+// partition.Remote over tiering/remote, partition.SegmentSource and
+// cluster.Peers over broker/peer.
+//
+// In a cluster every broker runs the same loops, and each does only what its
+// leaderships give it: archive and tails for partitions led here, a table where
+// its topic's partition 0 is led, keeper and deletions where the controller is.
+// What they need of partitions led elsewhere they ask the leaders for
+// (docs/formats/rpc.md); a broker that is down leads nothing and is not asked.
 //
 // Loops (each a goroutine of the one errgroup that Open starts and Close waits
 // for; a loop that fails stops the broker):
 //
 //	controller   opens, configures and removes partitions as the view changes
+//	leaders      tells the controller what this broker leads
 //	topics       starts, configures and stops the tables of topics
 //	segments     writes committed batches to segments
 //	retention    removes what is too old or too much

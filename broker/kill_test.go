@@ -43,10 +43,19 @@ type child struct {
 	cmd    *exec.Cmd
 	addr   string
 	stdin  io.Closer
+	out    io.Reader
 	logged *logged
 }
 
 func startChild(t *testing.T, cfg Config) *child {
+	t.Helper()
+	c := launchChild(t, cfg)
+	c.serves(t)
+	return c
+}
+
+// launchChild starts the process and does not wait.
+func launchChild(t *testing.T, cfg Config) *child {
 	t.Helper()
 	config, err := json.Marshal(cfg)
 	if err != nil {
@@ -58,22 +67,30 @@ func startChild(t *testing.T, cfg Config) *child {
 	if c.stdin, err = c.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
-	out, err := c.cmd.StdoutPipe()
-	if err != nil {
+	if c.out, err = c.cmd.StdoutPipe(); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	line, err := bufio.NewReader(out).ReadString('\n')
+	t.Cleanup(func() {
+		c.kill()
+		if t.Failed() {
+			t.Logf("log of the broker on %s:\n%s", cfg.DataDir, c.logged)
+		}
+	})
+	return c
+}
+
+// serves waits until the broker is there.
+func (c *child) serves(t *testing.T) {
+	t.Helper()
+	line, err := bufio.NewReader(c.out).ReadString('\n')
 	if err != nil {
-		_ = c.cmd.Process.Kill()
-		_ = c.cmd.Wait()
+		c.kill()
 		t.Fatalf("broker does not start: %v\n%s", err, c.logged)
 	}
 	c.addr = strings.TrimSpace(line)
-	t.Cleanup(c.kill)
-	return c
 }
 
 // kill ends the process as a power cut of the process would: at once.

@@ -65,7 +65,6 @@ func (b *Broker) followTopics(ctx context.Context) error {
 // followController opens and removes partitions as the view changes, and
 // tells the controller and the group coordinator who leads.
 func (b *Broker) followController(ctx context.Context) error {
-	leads := map[record.PartitionID]multiraft.Leadership{}
 	applied := record.Index(0)
 	for {
 		select {
@@ -85,27 +84,47 @@ func (b *Broker) followController(ctx context.Context) error {
 			wake(b.topics)
 		}
 		for id, l := range b.parts.leads.take() {
-			leads[id] = l
+			if t := v.Topic(id.Topic); t != nil {
+				b.leadGroups(t, id, l)
+			}
+			if id.Partition == 0 {
+				wake(b.topics) // its table may be to begin or to end here
+			}
+			b.report.add(id, l)
 		}
-		if err := b.tellLeaders(ctx, v, leads); err != nil && ctx.Err() == nil {
-			b.log.Warn("leaders could not be reported and will be again", "error", err)
+		if err := b.forgetRestore(); err != nil {
+			b.log.Error("a restore could not be ended and will be", "error", err)
 			time.AfterFunc(againAfter, b.wakeController)
 		}
 	}
 }
 
-// tellLeaders reports who leads to the controller and the group coordinator,
-// and drops from leads what both know.
+// reportLeaders tells the controller who leads here. It may wait for a
+// controller to lead, so nothing else waits for it.
+func (b *Broker) reportLeaders(ctx context.Context) error {
+	leads := map[record.PartitionID]multiraft.Leadership{}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-b.report.wake:
+		}
+		for id, l := range b.report.take() {
+			leads[id] = l
+		}
+		if err := b.tellLeaders(ctx, b.controller.View(), leads); err != nil && ctx.Err() == nil {
+			b.log.Warn("leaders could not be reported and will be again", "error", err)
+			time.AfterFunc(againAfter, func() { wake(b.report.wake) })
+		}
+	}
+}
+
+// tellLeaders reports to the controller what this broker leads and drops from
+// leads what it knows.
 func (b *Broker) tellLeaders(ctx context.Context, v *cluster.View, leads map[record.PartitionID]multiraft.Leadership) error {
 	var reports []cluster.LeaderReport
 	for id, l := range leads {
-		t := v.Topic(id.Topic)
-		if t == nil {
-			delete(leads, id)
-			continue
-		}
-		b.leadGroups(t, id, l)
-		if l.Leading && l.Ready {
+		if v.Topic(id.Topic) != nil && l.Leading && l.Ready {
 			reports = append(reports, cluster.LeaderReport{Partition: id, Leader: b.cfg.NodeID, Epoch: record.LeaderEpoch(l.Term)})
 		}
 	}
@@ -115,20 +134,7 @@ func (b *Broker) tellLeaders(ctx context.Context, v *cluster.View, leads map[rec
 		}
 	}
 	clear(leads)
-	return b.forgetRestore()
-}
-
-// leadGroups gives or takes a partition of __consumer_offsets.
-func (b *Broker) leadGroups(t *cluster.Topic, id record.PartitionID, l multiraft.Leadership) {
-	if t.Name != cluster.ConsumerOffsetsTopic {
-		return
-	}
-	h, err := b.parts.get(id)
-	if l.Leading && l.Ready && err == nil {
-		b.groups.Lead(id.Partition, h.Partition)
-	} else if !l.Leading {
-		b.groups.Resign(id.Partition)
-	}
+	return nil
 }
 
 // writeSegments brings committed batches to segments. A step that fails has
@@ -259,28 +265,29 @@ func (b *Broker) offsetsTopic() cluster.TopicSpec {
 // groups know topics by name, and the name may be given again at once.
 type topicAdmin struct {
 	*cluster.Controller
-	groups *group.Coordinator
-	// replica: topics are the source's; only internal ones are made here.
-	replica bool
+	b *Broker
 }
 
 // DeleteTopic deletes a topic and has groups forget it. If the process ends in
 // between, the loop that follows deletions makes up for it.
 func (a topicAdmin) DeleteTopic(ctx context.Context, id record.TopicID) error {
-	if a.replica {
+	if a.b.cfg.Replica {
 		return errReplicaTopics
 	}
 	t := a.View().Topic(id)
 	err := a.Controller.DeleteTopic(ctx, id)
 	if err == nil && t != nil {
-		a.groups.DeleteTopics([]string{t.Name})
+		a.b.groups.DeleteTopics([]string{t.Name})
+		if err := a.b.tellForget(ctx, a.b.others(), []string{t.Name}); err != nil {
+			a.b.log.Debug("a coordinator has not forgotten a deleted topic yet", "topic", t.Name, "error", err)
+		}
 	}
 	return err
 }
 
 // CreateTopic creates a topic and waits, for a bounded time, for its leaders.
 func (a topicAdmin) CreateTopic(ctx context.Context, s cluster.TopicSpec, validateOnly bool) (*cluster.Topic, error) {
-	if a.replica && !cluster.InternalTopic(s.Name) {
+	if a.b.cfg.Replica && !cluster.InternalTopic(s.Name) {
 		return nil, errReplicaTopics
 	}
 	t, err := a.Controller.CreateTopic(ctx, s, validateOnly)

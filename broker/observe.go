@@ -40,6 +40,7 @@ func (b *Broker) metrics() collector {
 		c = append(c, gauge("cache_bytes", "Bytes of bucket chunks in the disk cache.", func() float64 { return float64(b.tier.cache.Used()) }),
 			gauge("bucket_fenced", "1 once a newer incarnation owns the bucket.", func() float64 { return flag(b.tier.fenced()) }))
 	}
+	c = append(c, b.clusterMetrics()...)
 	if b.replica != nil {
 		c = append(c, gauges("replica_lag_seconds", "Time from the newest batch's timestamp until it could be read here.", []string{"topic", "partition"}, b.replica.lag))
 	}

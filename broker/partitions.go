@@ -32,6 +32,7 @@ type hosted struct {
 	*partition.Partition
 	topic      string // its name
 	number     int32
+	replica    uint64 // its id in the group
 	configured uint64 // version of the topic's properties it goes by; sync's caller only
 	// bucket is the topic's remote.storage.enable.
 	bucket             atomic.Bool
@@ -44,6 +45,8 @@ type hosted struct {
 // use.
 type partitions struct {
 	node     int32
+	up       func(node int32) bool // another broker answers
+	view     func() *cluster.View
 	identity segment.Identity // without the partition
 	host     *multiraft.Host
 	fs       disk.FS
@@ -52,7 +55,9 @@ type partitions struct {
 	settings func(*cluster.Topic) topicSettings
 	tier     *tier                                          // nil without a bucket
 	pin      func(record.PartitionID) (record.Offset, bool) // nil without tables
-	restored *restorePlan                                   // nil unless the data directory came from a restore
+	source   partition.SegmentSource                        // nil in a cluster of one
+	copies   copies
+	restored *restorePlan // nil unless the data directory came from a restore
 	log      *slog.Logger
 
 	// forgotten are deleted topics that were cleared; by the topics' loop.
@@ -110,18 +115,20 @@ func (ps *partitions) all() []*hosted {
 // error on one partition does not keep the others from opening.
 func (ps *partitions) sync(v *cluster.View) error {
 	var missing []absent
+	var errs []error
 	for _, t := range v.Topics() {
 		if ps.foreign(t) {
 			continue
 		}
 		s := ps.settings(t)
 		for n := range t.Partitions {
-			if r, ok := ps.open(t, int32(n), s); ok {
+			r, ok, err := ps.open(v, t, int32(n), s)
+			if errs = append(errs, err); ok {
 				missing = append(missing, r)
 			}
 		}
 	}
-	errs := ps.startAll(missing)
+	errs = append(errs, ps.startAll(missing)...)
 	for _, h := range ps.all() {
 		if v.Topic(h.ID().Topic) == nil {
 			errs = append(errs, ps.remove(h))
@@ -143,11 +150,20 @@ type absent struct {
 }
 
 // open gives the partition's replica if this node holds one and it does not
-// run yet, and brings a running one to the topic's settings.
-func (ps *partitions) open(t *cluster.Topic, number int32, s topicSettings) (r absent, missing bool) {
+// run yet, brings a running one to the topic's settings, and removes one that
+// has moved away.
+func (ps *partitions) open(v *cluster.View, t *cluster.Topic, number int32, s topicSettings) (r absent, missing bool, err error) {
 	ps.mu.RLock()
 	h := ps.byID[record.PartitionID{Topic: t.ID, Partition: number}]
 	ps.mu.RUnlock()
+	held, holds := v.ReplicaOn(&t.Partitions[number], ps.node)
+	if h != nil && (!holds || held.ID != h.replica) {
+		ps.log.Info("a replica leaves this broker", "partition", h.Name(), "replica", h.replica)
+		if err := ps.remove(h); err != nil {
+			return r, false, err
+		}
+		h = nil
+	}
 	if h != nil {
 		if h.configured != t.ConfigVersion {
 			h.configured = t.ConfigVersion
@@ -155,14 +171,12 @@ func (ps *partitions) open(t *cluster.Topic, number int32, s topicSettings) (r a
 			h.Configure(s)
 			ps.archive(h, s)
 		}
-		return r, false
+		return r, false, nil
 	}
-	for _, held := range t.Partitions[number].Replicas {
-		if held.Node == ps.node {
-			return absent{topic: t, number: number, id: held.ID, settings: s}, true
-		}
+	if !holds {
+		return r, false, nil
 	}
-	return r, false
+	return absent{topic: t, number: number, id: held.ID, settings: s}, true, nil
 }
 
 // startWorkers is how many replicas are started at a time: each waits for the
@@ -193,7 +207,7 @@ func (ps *partitions) startAll(missing []absent) []error {
 // start opens a replica's files and starts its group.
 func (ps *partitions) start(r *absent) (*hosted, error) {
 	t, id := r.topic, record.PartitionID{Topic: r.topic.ID, Partition: r.number}
-	h := &hosted{topic: t.Name, number: r.number, configured: t.ConfigVersion}
+	h := &hosted{topic: t.Name, number: r.number, replica: r.id, configured: t.ConfigVersion}
 	h.bucket.Store(r.settings.Tiered)
 	who := ps.identity
 	who.Partition = id
@@ -210,6 +224,10 @@ func (ps *partitions) start(r *absent) (*hosted, error) {
 		cfg.Remote = ps.tier.remote(t, id)
 		cfg.Fenced = func() bool { return h.tiered() && ps.tier.fenced() }
 	}
+	if ps.source != nil {
+		cfg.Source, cfg.Background = ps.source, ps.copies.run
+	}
+	cfg.InSync = func() int { return ps.inSync(id) }
 	if ps.pin != nil {
 		cfg.Pin = func() (record.Offset, bool) { return ps.pin(id) }
 	}
@@ -221,8 +239,11 @@ func (ps *partitions) start(r *absent) (*hosted, error) {
 	ps.mu.Lock()
 	ps.byID[id] = h
 	ps.mu.Unlock()
-	group := multiraft.GroupConfig{ID: id, Replica: r.id, Mark: p.StartMark(),
-		StateMachine: watched{p.StateMachine(), id, &ps.leads}}
+	group := multiraft.GroupConfig{ID: id, Replica: r.id, Mark: p.StartMark(), Voters: t.Partitions[id.Partition].Voters(),
+		NodeOf: func(replica uint64) (int32, bool) { return ps.nodeOf(id, replica) }, StateMachine: ps.watch(id, p.StateMachine())}
+	if t.Partitions[id.Partition].Joined(r.id) {
+		group.Origin = multiraft.Joining
+	}
 	if cfg.Restored != nil {
 		group.FloorTerm = cfg.Restored.FloorTerm
 	}
@@ -233,6 +254,27 @@ func (ps *partitions) start(r *absent) (*hosted, error) {
 		return nil, fmt.Errorf("start partition %s-%d: %w", t.Name, id.Partition, errors.Join(err, p.Close()))
 	}
 	return h, nil
+}
+
+// nodeOf gives the broker that holds a replica of a partition.
+func (ps *partitions) nodeOf(id record.PartitionID, replica uint64) (int32, bool) {
+	if p := ps.view().PartitionOf(id); p != nil {
+		return p.NodeOf(replica)
+	}
+	return 0, false
+}
+
+// inSync is how many of a partition's replicas are on brokers that are up.
+func (ps *partitions) inSync(id record.PartitionID) int {
+	n := 0
+	if p := ps.view().PartitionOf(id); p != nil {
+		for _, node := range p.Nodes() {
+			if ps.up(node) {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // archive begins or ends to bring a partition to the bucket, as its topic's
@@ -305,6 +347,15 @@ func (ps *partitions) close() error {
 	return errors.Join(errs...)
 }
 
+// watch has a group's changes of leadership told to the controller's loop.
+func (ps *partitions) watch(id record.PartitionID, m multiraft.StateMachine) multiraft.StateMachine {
+	w := watched{m, id, &ps.leads}
+	if s, ok := m.(multiraft.Snapshotter); ok {
+		return watchedSnapshotter{s, w}
+	}
+	return w
+}
+
 // watched tells the controller's loop when a replica's leadership changes.
 type watched struct {
 	multiraft.StateMachine
@@ -324,6 +375,19 @@ func (w watched) Stopped(err error) {
 	w.leads.add(w.id, multiraft.Leadership{Leader: cluster.NoLeader})
 }
 
+// watchedSnapshotter is watched, of a machine that can be brought up to date by
+// copying.
+type watchedSnapshotter struct {
+	multiraft.Snapshotter
+	w watched
+}
+
+// Lead implements multiraft.StateMachine.
+func (w watchedSnapshotter) Lead(l multiraft.Leadership) { w.w.Lead(l) }
+
+// Stopped implements multiraft.StateMachine.
+func (w watchedSnapshotter) Stopped(err error) { w.w.Stopped(err) }
+
 // leadQueue holds the newest leadership of each partition whose leadership
 // changed; it is as large as the number of partitions at the most.
 type leadQueue struct {
@@ -331,6 +395,10 @@ type leadQueue struct {
 
 	mu      sync.Mutex
 	changed map[record.PartitionID]multiraft.Leadership
+}
+
+func newLeadQueue() leadQueue {
+	return leadQueue{wake: make(chan struct{}, 1), changed: map[record.PartitionID]multiraft.Leadership{}}
 }
 
 func (q *leadQueue) add(id record.PartitionID, l multiraft.Leadership) {

@@ -263,7 +263,7 @@ func (b *Broker) forgetRestore() error {
 			return nil
 		}
 	}
-	if b.groups.Loading() {
+	if b.offsetsLoaded(b.leadsHere) != nil {
 		time.AfterFunc(restoreAgain, b.wakeController)
 		return nil
 	}

@@ -31,7 +31,10 @@ const (
 	orphanGrace = 24 * time.Hour
 )
 
-// tables keeps a committer per table topic, and serves the catalog.
+// tables keeps a committer per table topic whose first partition is led here,
+// and serves the catalog. For a moment after a change of leaders two brokers
+// may commit to one table: every commit asserts the snapshot that it follows,
+// so that one of them fails and reads again.
 type tables struct {
 	b       *Broker
 	catalog *server.Server
@@ -85,7 +88,7 @@ func (b *Broker) openTables(context.Context) error {
 func (t *tables) sync(ctx context.Context, v *cluster.View) {
 	for _, topic := range v.Topics() {
 		s := t.b.controller.Settings(topic)
-		if !s.Iceberg.On() || s.ReadReplica != "" {
+		if !s.Iceberg.On() || s.ReadReplica != "" || !t.owner(topic.ID) {
 			t.stop(topic.ID)
 			continue
 		}
@@ -134,16 +137,18 @@ func (t *tables) start(ctx context.Context, topic *cluster.Topic, s topicSetting
 		Catalog: t.catalog, FS: t.fs, Ident: ident, Topic: want,
 		Owner:     commit.Owner{Topic: topic.ID, Incarnation: t.b.identity.Incarnation},
 		Sources:   func() []translate.Source { return t.sources(topic.ID) },
-		BucketEnd: t.b.tier.bucketEnd, BucketStart: t.b.tier.bucketStart, Now: time.Now, Random: rand.Uint64, Log: t.b.log,
+		BucketEnd: t.b.bucketEnd, BucketStart: t.b.bucketStart, Now: time.Now, Random: rand.Uint64, Log: t.b.log,
 	})
 	if err != nil {
 		return fmt.Errorf("open table %s: %w", ident, err)
 	}
 	run, cancel := context.WithCancel(t.b.done)
 	started := &table{topic: topic, ident: ident, cancel: cancel}
-	started.loop = commit.NewLoop(c, commit.LoopConfig{TargetLag: s.Iceberg.TargetLag, Upload: t.b.tier.uploadTail, Log: t.b.log})
+	started.loop = commit.NewLoop(c, commit.LoopConfig{TargetLag: s.Iceberg.TargetLag, Log: t.b.log,
+		Upload: func(ctx context.Context) error { return t.upload(ctx, topic.ID) }})
 	started.done.Go(func() { started.loop.Run(run) })
 	started.done.Go(func() { started.collect(run, t.b) })
+	started.done.Go(func() { t.exchange(run, topic.ID) })
 	t.mu.Lock()
 	t.topics[topic.ID] = started
 	t.mu.Unlock()
@@ -185,46 +190,51 @@ func (t *tables) close() {
 	}
 }
 
-// sources are the topic's partitions that this broker leads.
-func (t *tables) sources(id record.TopicID) []translate.Source {
-	var out []translate.Source
-	for _, h := range t.b.parts.all() {
-		if h.ID().Topic == id {
-			out = append(out, h.Partition)
-		}
+// freshen brings a table up to date for an engine that is about to read it:
+// here, or by its owner.
+func (t *tables) freshen(ctx context.Context, ident catalog.Ident) error {
+	if loop := t.loopOf(ident); loop != nil {
+		return loop.Freshen(ctx)
 	}
-	return out
+	return t.askFreshen(ctx, ident)
 }
 
-// freshen brings a table up to date for an engine that is about to read it.
-func (t *tables) freshen(ctx context.Context, ident catalog.Ident) error {
+// loopOf is the committer of a table that is written here, nil for another's.
+func (t *tables) loopOf(ident catalog.Ident) *commit.Loop {
 	t.mu.Lock()
-	var loop *commit.Loop
+	defer t.mu.Unlock()
 	for _, one := range t.topics {
 		if one.ident.String() == ident.String() {
-			loop = one.loop
+			return one.loop
 		}
 	}
-	t.mu.Unlock()
-	if loop == nil {
-		return nil
-	}
-	return loop.Freshen(ctx)
+	return nil
 }
 
 // pin is the offset that retention must not pass: what the table has not got.
 func (t *tables) pin(id record.PartitionID) (record.Offset, bool) {
 	running := t.get(id.Topic)
 	if running == nil {
-		// A table whose committer has not begun has got nothing yet.
+		// What the owner said; of one that has not begun nothing is known to
+		// be in the table.
 		topic := t.b.controller.View().Topic(id.Topic)
-		return 0, topic != nil && t.b.controller.Settings(topic).Iceberg.On()
+		return t.b.ends.table(id), topic != nil && t.b.controller.Settings(topic).Iceberg.On()
 	}
-	status, _ := running.loop.Status() // an error is the table's trouble; its offsets hold
-	if o := status.Offsets; len(o.Owners) == 0 || o.Owner().Topic != id.Topic {
+	marks, ok := running.marks(id.Topic)
+	if !ok {
 		return 0, true // not read yet, or of an older topic of that name
 	}
-	return status.Offsets.Marks[id.Partition].End, true
+	return marks[id.Partition].End, true
+}
+
+// marks is how far the table is with each partition of its topic; false while
+// it is not known.
+func (t *table) marks(topic record.TopicID) (map[int32]commit.Mark, bool) {
+	status, _ := t.loop.Status() // an error is the table's trouble; its offsets hold
+	if o := status.Offsets; len(o.Owners) == 0 || o.Owner().Topic != topic {
+		return nil, false
+	}
+	return status.Offsets.Marks, true
 }
 
 // dropTable deletes a deleted topic's table and its dead letters, unless they

@@ -152,14 +152,21 @@ func (t *tier) connect(ctx context.Context) error {
 // create probes a bucket that does not know this cluster and takes its first
 // incarnation.
 func (t *tier) create(ctx context.Context) (uint32, error) {
-	if err := objstore.Probe(ctx, t.store, fmt.Sprintf("%016x", randomUint64())); err != nil {
+	writer := fmt.Sprintf("%016x", randomUint64())
+	if err := objstore.Probe(ctx, t.store, writer); err != nil {
 		return 0, fmt.Errorf("probe the bucket: %w", err)
 	}
-	l, err := manifest.TakeIncarnation(ctx, t.store, t.layout, 0, manifest.ReasonCreate, fmt.Sprintf("%016x", randomUint64()))
+	now, err := t.store.Now(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("take the cluster's first incarnation: %w", err)
 	}
-	return l.Incarnation, nil
+	// Found there, it is another broker's of this cluster, which came first.
+	first := t.layout.At(1)
+	r := manifest.Root{Header: first.Header(), Reason: manifest.ReasonCreate, Writer: writer, Created: now.UnixMilli()}
+	if _, err := manifest.Create(ctx, t.store, first.Root(1), r.AppendTo(nil)); err != nil {
+		return 0, fmt.Errorf("take the cluster's first incarnation: %w", err)
+	}
+	return 1, nil
 }
 
 // fenced implements partition.Config.Fenced.
@@ -350,21 +357,8 @@ func (b *Broker) keeperConfig() archive.KeeperConfig {
 			v := b.controller.View()
 			return archive.ClusterState{Blob: v.Export(), NextProducerID: v.NextProducerID()}, nil
 		},
-		Ends: func(ctx context.Context, class manifest.Class) ([]manifest.CutEnd, error) {
-			var ends []manifest.CutEnd
-			for _, led := range t.archives.List() {
-				d := led.Archive.Dir()
-				if manifest.ClassOf(d.Topic) == class {
-					ends = append(ends, manifest.CutEnd{Topic: d.Topic, Partition: d.ID, End: t.confirmed(d.ID)})
-				}
-			}
-			return ends, nil
-		},
-		Live: func() []manifest.Series {
-			t.mu.Lock()
-			defer t.mu.Unlock()
-			return []manifest.Series{t.series}
-		},
+		Ends: b.cutEnds, Live: b.liveSeries,
+		Gone: func(node int32) bool { return b.controller.View().Broker(node) == nil },
 	}
 }
 
@@ -375,8 +369,9 @@ func (b *Broker) topicsChanged(ctx context.Context, v *cluster.View) {
 		b.tables.sync(ctx, v)
 	}
 	for _, d := range v.Deletions() {
-		if b.parts.forgotten[d.Topic] {
-			continue
+		b.ends.forget(d.Topic)
+		if l := b.controller.Leadership(); b.parts.forgotten[d.Topic] || !l.Leading || !l.Ready {
+			continue // the controller's leader does it
 		}
 		if err := b.forgetTopic(ctx, d); err != nil {
 			if ctx.Err() == nil {
@@ -393,10 +388,9 @@ func (b *Broker) forgetTopic(ctx context.Context, d *cluster.Deletion) error {
 	// The newest view: while the bucket was waited for, the name may have been
 	// given again, and the offsets be the new topic's.
 	if b.controller.View().TopicByName(d.Name) == nil {
-		if b.groups.Loading() {
-			return errors.New("group offsets are being loaded")
+		if err := b.forgetOffsets(ctx, []string{d.Name}); err != nil {
+			return err
 		}
-		b.groups.DeleteTopics([]string{d.Name})
 	}
 	if b.tables != nil && d.Namespace != "" && !d.KeepTable {
 		if err := b.tables.dropTable(ctx, d); err != nil {

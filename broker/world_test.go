@@ -85,15 +85,30 @@ type node struct {
 	client *kgo.Client
 	admin  *kadm.Client
 	closed bool
+	failed error // of open
 }
 
 func openNode(t *testing.T, cfg Config) *node {
 	t.Helper()
 	n := &node{t: t, logged: &logged{}}
-	var err error
-	n.Broker, err = Open(t.Context(), cfg, slogOf(n.logged))
-	if err != nil {
-		t.Fatalf("open broker: %v\n%s", err, n.logged)
+	n.open(cfg)
+	n.begin(cfg)
+	return n
+}
+
+// open starts the broker; it may be called from any goroutine.
+func (n *node) open(cfg Config) {
+	if n.Broker, n.failed = Open(n.t.Context(), cfg, slogOf(n.logged)); n.failed == nil {
+		n.cfg.KafkaAddr = n.KafkaAddr() // the same when it is started again
+	}
+}
+
+// begin makes a client of an opened broker.
+func (n *node) begin(cfg Config) {
+	t := n.t
+	t.Helper()
+	if n.failed != nil {
+		t.Fatalf("open broker: %v\n%s", n.failed, n.logged)
 	}
 	t.Cleanup(func() {
 		n.close()
@@ -102,7 +117,6 @@ func openNode(t *testing.T, cfg Config) *node {
 		}
 	})
 	n.client, n.admin = openClient(t, n.KafkaAddr())
-	return n
 }
 
 // openClient makes a client that ends with the test.

@@ -332,17 +332,13 @@ func (c *Coordinator) delete(now time.Time, req *kmsg.DeleteGroupsRequest, done 
 	}
 }
 
-// Loading reports whether a partition of __consumer_offsets is not loaded here
-// yet; DeleteTopics would miss what it holds.
-func (c *Coordinator) Loading() bool {
+// Loaded reports whether the groups of a partition of __consumer_offsets are
+// served here; before, DeleteTopics would miss what it holds.
+func (c *Coordinator) Loaded(partition int32) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for p := range c.cfg.Partitions() {
-		if s := c.shards[p]; s == nil || s.core.loading {
-			return true
-		}
-	}
-	return false
+	s := c.shards[partition]
+	return s != nil && !s.core.loading
 }
 
 // DeleteTopics forgets the offsets of deleted topics, in what is loaded here.

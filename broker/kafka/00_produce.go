@@ -219,7 +219,7 @@ func (p *produceCall) wait(ctx context.Context) {
 func (c *conn) finishProduce(ctx context.Context, x *exchange) answer {
 	x.produce.wait(ctx)
 	if x.produce.acks != logio.AcksNone {
-		c.out = c.s.appendProduceAnswer(c.out, &x.request, x.produce)
+		c.out = c.s.appendProduceAnswer(ctx, c.out, &x.request, x.produce)
 		return answer{}
 	}
 	for i := range x.produce.parts {

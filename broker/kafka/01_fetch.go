@@ -134,9 +134,7 @@ func (c *conn) runFetch(ctx context.Context, r *request, m *kmsg.FetchRequest) (
 	if wait := min(time.Duration(m.MaxWaitMillis)*time.Millisecond, c.s.cfg.FetchWaitMax); wait > 0 && !f.done(enough) {
 		c.waitFetch(ctx, r, wait, enough)
 	}
-	if m.Version >= fetchEndpointsMin {
-		c.s.nameLeaders(f)
-	}
+	c.s.nameLeaders(ctx, r, f)
 	c.s.sessions.end(f)
 	if f.session != nil {
 		return f.session.id, nil
@@ -164,9 +162,6 @@ func (s *Server) openFetch(r *request, f *fetch, p *fetchedPartition, version in
 
 func (s *Server) failFetch(r *request, f *fetch, p *fetchedPartition, err error) {
 	p.code, _ = s.code(r, err)
-	if r.version >= fetchLeaderMin {
-		p.leader = s.hint(p.code, []byte(p.want.name), p.want.id, r.version >= fetchIDsMin, p.want.partition)
-	}
 	p.log, p.batches, p.aborted, p.release = nil, nil, nil, nil
 	f.size -= p.size
 	p.size = 0
@@ -204,16 +199,19 @@ func (s *Server) readFetch(ctx context.Context, r *request, f *fetch, p *fetched
 	f.size = others + p.size
 }
 
-// nameLeaders tells where the leaders are that the partitions' errors name.
-func (s *Server) nameLeaders(f *fetch) {
-	var leaders []int32
-	for i := range f.parts {
-		if l := f.parts[i].leader; l.node >= 0 {
-			leaders = append(leaders, l.node)
-		}
+// nameLeaders tells the leaders of partitions that this broker does not lead,
+// and where they are.
+func (s *Server) nameLeaders(ctx context.Context, r *request, f *fetch) {
+	if !f.failed || r.version < fetchLeaderMin {
+		return
 	}
-	if leaders != nil {
-		f.endpoints = s.appendEndpoints(nil, leaders)
+	h := newHints(ctx)
+	for i := range f.parts {
+		p := &f.parts[i]
+		p.leader = s.hint(h, p.code, []byte(p.want.name), p.want.id, r.version >= fetchIDsMin, p.want.partition)
+	}
+	if h.named != nil && r.version >= fetchEndpointsMin {
+		f.endpoints = s.appendEndpoints(nil, h.named)
 	}
 }
 

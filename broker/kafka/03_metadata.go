@@ -150,7 +150,7 @@ func (s *Server) metadataTopic(r *request, t *cluster.Topic) kmsg.MetadataRespon
 		p := &t.Partitions[i]
 		rp := kmsg.NewMetadataResponseTopicPartition()
 		l := s.leader(record.PartitionID{Topic: t.ID, Partition: int32(i)}, p)
-		rp.Partition, rp.Leader, rp.LeaderEpoch = int32(i), l.node, int32(l.epoch)
+		rp.Partition, rp.LeaderEpoch = int32(i), int32(l.epoch)
 		rp.Replicas = p.Nodes()
 		for _, n := range rp.Replicas {
 			if s.alive(n) {
@@ -159,6 +159,10 @@ func (s *Server) metadataTopic(r *request, t *cluster.Topic) kmsg.MetadataRespon
 				rp.OfflineReplicas = append(rp.OfflineReplicas, n)
 			}
 		}
+		if l.node >= 0 && !s.alive(l.node) {
+			l.node = cluster.NoLeader // the client asks again at once, and not there
+		}
+		rp.Leader = l.node
 		if l.node == cluster.NoLeader {
 			rp.ErrorCode, _ = s.code(r, refuse(kerr.LeaderNotAvailable, "no leader yet"))
 		}

@@ -1,8 +1,10 @@
 package kafka
 
 import (
+	"context"
 	"encoding/binary"
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -25,10 +27,28 @@ func (s *Server) leader(id record.PartitionID, p *cluster.Partition) leading {
 	return leading{p.Leader, p.LeaderEpoch}
 }
 
+// hints finds leaders for one answer.
+type hints struct {
+	ctx   context.Context
+	until time.Time // what is not known by then is not told
+	named []int32   // the leaders that were found
+}
+
+const (
+	// hintWait is how long an answer that sends a client away waits until it
+	// can say where to: an election after a leader was lost or hands over takes
+	// less, and a client that has to ask for metadata first may do so only
+	// every few seconds.
+	hintWait  = 700 * time.Millisecond
+	hintEvery = 5 * time.Millisecond
+)
+
+func newHints(ctx context.Context) *hints { return &hints{ctx: ctx, until: time.Now().Add(hintWait)} }
+
 // hint is the leader to tell a client beside an error that says that it asked
-// the wrong broker or with an old epoch (KIP-951), so that it need not ask for
-// metadata first. A broker never points at itself.
-func (s *Server) hint(code int16, name []byte, id record.TopicID, byID bool, partition int32) leading {
+// the wrong broker or with an old epoch (KIP-951). A broker never points at
+// itself.
+func (s *Server) hint(h *hints, code int16, name []byte, id record.TopicID, byID bool, partition int32) leading {
 	none := leading{-1, -1}
 	if code != kerr.NotLeaderForPartition.Code && code != kerr.FencedLeaderEpoch.Code {
 		return none
@@ -37,11 +57,31 @@ func (s *Server) hint(code int16, name []byte, id record.TopicID, byID bool, par
 	if err != nil || partition < 0 || int(partition) >= len(t.partitions) {
 		return none
 	}
-	l := s.leader(record.PartitionID{Topic: t.id, Partition: partition}, &t.partitions[partition])
-	if l.node == s.cfg.NodeID || l.node < 0 {
+	p := record.PartitionID{Topic: t.id, Partition: partition}
+	s.awaitLeader(h, p)
+	l := s.leader(p, &t.partitions[partition])
+	if l.node == s.cfg.NodeID || l.node < 0 || !s.alive(l.node) {
 		return none
 	}
+	h.named = append(h.named, l.node)
 	return l
+}
+
+// awaitLeader waits, within bounds, while this broker's replica of a partition
+// hears no leader, or is about to hand over.
+func (s *Server) awaitLeader(h *hints, id record.PartitionID) {
+	for {
+		node, epoch := s.cfg.Partitions.Leader(id)
+		hosted := epoch >= 0
+		if !hosted || node >= 0 && node != s.cfg.NodeID || time.Now().After(h.until) {
+			return
+		}
+		select {
+		case <-time.After(hintEvery):
+		case <-h.ctx.Done():
+			return
+		}
+	}
 }
 
 // appendCurrentLeader writes a hint as a tagged field.

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"context"
 	"encoding/binary"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -8,13 +9,13 @@ import (
 
 // appendProduceAnswer encodes a framed Produce answer (see 00_produce.go for
 // what each version adds).
-func (s *Server) appendProduceAnswer(b []byte, r *request, call *produceCall) []byte {
+func (s *Server) appendProduceAnswer(ctx context.Context, b []byte, r *request, call *produceCall) []byte {
 	flexible := r.version >= 9
 	start := len(b)
 	b = appendResponseHeader(b, r.header, flexible)
 	b = appendArrayLen(b, len(call.topics), flexible)
 	next := 0
-	var leaders []int32
+	h := newHints(ctx)
 	for _, t := range call.topics {
 		if r.version >= produceIDsMin {
 			b = append(b, t.id[:]...)
@@ -23,7 +24,7 @@ func (s *Server) appendProduceAnswer(b []byte, r *request, call *produceCall) []
 		}
 		b = appendArrayLen(b, t.parts, flexible)
 		for range t.parts {
-			b, leaders = s.appendProducedPartition(b, r, &t, &call.parts[next], leaders)
+			b = s.appendProducedPartition(b, r, &t, &call.parts[next], h)
 			next++
 		}
 		b = appendTags(b, flexible)
@@ -32,15 +33,14 @@ func (s *Server) appendProduceAnswer(b []byte, r *request, call *produceCall) []
 		b = binary.BigEndian.AppendUint32(b, 0) // throttle time
 	}
 	if r.version >= produceLeaderMin {
-		b = s.appendEndpoints(b, leaders)
+		b = s.appendEndpoints(b, h.named)
 	} else {
 		b = appendTags(b, flexible)
 	}
 	return closeFrame(b, start, 0)
 }
 
-// appendProducedPartition also gives leaders with the one it named, if any.
-func (s *Server) appendProducedPartition(b []byte, r *request, t *producedTopic, p *producedPartition, leaders []int32) ([]byte, []int32) {
+func (s *Server) appendProducedPartition(b []byte, r *request, t *producedTopic, p *producedPartition, h *hints) []byte {
 	flexible := r.version >= 9
 	code, text := s.produceCode(r, p.err)
 	base, appendTime, logStart := p.base, p.appendTime, p.logStart
@@ -61,10 +61,9 @@ func (s *Server) appendProducedPartition(b []byte, r *request, t *producedTopic,
 		b = appendMessage(b, text, flexible)
 	}
 	if r.version >= produceLeaderMin && code != 0 {
-		if l := s.hint(code, t.name, t.id, r.version >= produceIDsMin, p.partition); l.node >= 0 {
-			b = appendCurrentLeader(append(b, 1), 0, l)
-			return b, append(leaders, l.node)
+		if l := s.hint(h, code, t.name, t.id, r.version >= produceIDsMin, p.partition); l.node >= 0 {
+			return appendCurrentLeader(append(b, 1), 0, l)
 		}
 	}
-	return appendTags(b, flexible), leaders
+	return appendTags(b, flexible)
 }

@@ -57,9 +57,10 @@ type Group struct {
 
 	// resting: no clock, no heartbeats. idle counts ticks without work,
 	// sinceBeat those since the last heartbeat was sent, grace those that a
-	// woken leader's clock still waits; campaignIn is when to ask for votes.
-	resting                            bool
-	idle, sinceBeat, grace, campaignIn int
+	// woken leader's clock still waits; campaignIn is when to ask for votes,
+	// tries how often that was done since a leader was known.
+	resting                                   bool
+	idle, sinceBeat, grace, campaignIn, tries int
 
 	sent     []sent
 	install  *install

@@ -72,6 +72,7 @@ func (g *Group) handleReady(rd *etcdraft.Ready) error {
 func (g *Group) tellLead(soft *etcdraft.SoftState) {
 	if soft != nil {
 		g.soft = *soft
+		g.noteCandidacy()
 	}
 	l := Leadership{Term: g.hard.Term, Leader: g.brokerOf(g.soft.Lead), Leading: g.soft.RaftState == etcdraft.StateLeader}
 	l.Ready = g.lead.Ready && l.Leading && l.Term == g.lead.Term
@@ -81,13 +82,24 @@ func (g *Group) tellLead(soft *etcdraft.SoftState) {
 	lost := g.lead.Leading && (!l.Leading || l.Term != g.lead.Term)
 	g.lead, g.idle = l, 0
 	if g.soft.Lead != 0 {
-		g.campaignIn = 0
+		g.campaignIn, g.tries = 0, 0
 	}
 	g.machine.Lead(l)
 	if lost {
 		g.failReads(g.notLeader())
 	}
 	g.tellTransfer()
+}
+
+// noteCandidacy has a candidate try again soon, by its rank: when votes are
+// split, or another still hears the old leader, raft would wait for a timeout.
+func (g *Group) noteCandidacy() {
+	switch g.soft.RaftState {
+	case etcdraft.StateCandidate, etcdraft.StatePreCandidate:
+		if rank := g.rank(); rank >= 0 {
+			g.campaignAfter((1 + rank) * staggerTicks)
+		}
+	}
 }
 
 // brokerOf gives the broker that holds a replica, -1 if that is not known.

@@ -63,8 +63,9 @@ func (g *Group) tickGroup() {
 	}
 	g.unseen = true
 	g.shard.touch(g)
-	// Not in the tick of a heartbeat, whose answers would wake the leader.
-	if g.idle >= quiesceTicks && g.lead.Leading && g.sinceBeat >= 2 && !g.tryRest() {
+	// Not near a heartbeat: it, or its answers, would wake who rests.
+	calm := g.sinceBeat >= 2 && g.sinceBeat < heartbeatTicks
+	if g.idle >= quiesceTicks && g.lead.Leading && calm && !g.tryRest() {
 		g.idle = quiesceTicks - restRetryTicks
 	}
 }
@@ -137,11 +138,10 @@ func (g *Group) receiveRest(m *raftpb.Message) bool {
 
 // wake starts the clock again; a leader tells its followers.
 func (g *Group) wake() {
-	g.idle = 0
 	if !g.resting || g.stopped != nil {
 		return
 	}
-	g.resting = false
+	g.resting, g.idle = false, 0
 	g.shard.stats.resting.Add(-1)
 	g.shard.clock(g)
 	if !g.lead.Leading {
@@ -232,9 +232,10 @@ func (g *Group) loseLeader() {
 	g.unseen = true
 	g.shard.touch(g)
 	if rank := g.rank(); rank == 0 {
+		g.tries++
 		g.campaign()
 	} else if rank > 0 {
-		g.campaignIn = rank * staggerTicks
+		g.campaignAfter(rank * staggerTicks)
 	}
 }
 
@@ -253,6 +254,19 @@ func (g *Group) rank() int {
 	return (at + shardOf(g.id, len(up))) % len(up)
 }
 
+// earlyTries bounds how often a replica asks for votes before its timeout while
+// nobody leads. More of that, at a rhythm that others may share, could split
+// votes for ever, and keep those with the longer log from asking at all.
+const earlyTries = 2
+
+// campaignAfter has the replica ask for votes in some ticks, before its timeout.
+func (g *Group) campaignAfter(ticks int) {
+	if g.campaignIn == 0 && g.tries < earlyTries {
+		g.tries++
+		g.campaignIn = ticks
+	}
+}
+
 func (g *Group) tickCampaign() {
 	if g.campaignIn == 0 {
 		return
@@ -262,12 +276,11 @@ func (g *Group) tickCampaign() {
 	}
 }
 
-// campaign asks for votes, and comes back to it while nobody leads.
+// campaign asks for votes, unless somebody leads.
 func (g *Group) campaign() {
 	if g.soft.Lead != 0 && g.shard.notDown(g.brokerOf(g.soft.Lead)) {
 		return
 	}
-	g.campaignIn = staggerTicks * max(len(g.conf.Voters), 2)
 	if err := g.node.Campaign(); err == nil {
 		g.unseen = true
 		g.shard.touch(g)

@@ -143,7 +143,7 @@ func (s *Shard) start(gc GroupConfig, known *journal.Group) error {
 	if known == nil && gc.Origin == Founding && !g.single() {
 		// The others are starting, too: nobody need wait for a timeout.
 		if rank := g.rank(); rank >= 0 {
-			g.campaignIn = 1 + rank*staggerTicks
+			g.campaignAfter(1 + rank*staggerTicks)
 		}
 	}
 	g.unseen = true

@@ -22,6 +22,13 @@ const configFile = "tidewater.yaml"
 func brokerFlags(f *pflag.FlagSet, c *broker.Config) {
 	f.StringVar(&c.DataDir, "data-dir", c.DataDir, "directory for journal, segments and cache")
 	f.Int32Var(&c.NodeID, "node-id", c.NodeID, "this broker's id in the cluster")
+	f.StringVar(&c.Rack, "rack", c.Rack, "where this broker stands: replicas are spread over racks, consumers read in theirs")
+	f.StringVar(&c.RPCAddr, "rpc-addr", c.RPCAddr, "where other brokers reach this one, host or host:port (33145); empty is a cluster of one")
+	f.StringVar(&c.RPCAdvertised, "rpc-advertised", c.RPCAdvertised, "host:port that other brokers are told to use; rpc-addr if empty")
+	f.StringSliceVar(&c.Seeds, "seeds", c.Seeds, "rpc addresses of the brokers that found the cluster, this one's among them; a list, the same on each")
+	f.StringVar(&c.RPCCert, "rpc-cert", c.RPCCert, "PEM file: this broker's certificate towards other brokers")
+	f.StringVar(&c.RPCKey, "rpc-key", c.RPCKey, "PEM file: its key")
+	f.StringVar(&c.RPCCA, "rpc-ca", c.RPCCA, "PEM file: who may sign other brokers' certificates")
 	f.StringVar(&c.KafkaAddr, "kafka-addr", c.KafkaAddr, "where Kafka clients are served, host:port")
 	f.StringVar(&c.KafkaAdvertised, "kafka-advertised", c.KafkaAdvertised, "host:port that clients are told to use; kafka-addr if empty")
 	f.StringVar(&c.AdminAddr, "admin-addr", c.AdminAddr, "where health and metrics are served; empty for none")
@@ -36,6 +43,7 @@ func brokerFlags(f *pflag.FlagSet, c *broker.Config) {
 	f.BoolVar(&c.AutoCreateTopics, "auto-create-topics", c.AutoCreateTopics, "create a topic at its first use")
 	f.DurationVar(&c.GroupInitialDelay, "group-initial-delay", c.GroupInitialDelay, "how long a new consumer group waits for more members")
 	f.Int32Var(&c.DefaultPartitions, "default-partitions", c.DefaultPartitions, "partitions of a topic created without a number")
+	f.Int16Var(&c.DefaultReplicationFactor, "default-replication-factor", c.DefaultReplicationFactor, "replicas of a topic created without a number; 0 is 3, or as many as there are seeds")
 	f.Int64Var(&c.Memory, "memory", c.Memory, "budget in bytes for requests, tail and translation")
 	f.Int64Var(&c.CacheBytes, "cache-bytes", c.CacheBytes, "bound of the disk cache of bucket chunks")
 	f.DurationVar(&c.TailEvery, "tail-every", c.TailEvery, "time between tail objects: what a restore may lose")
@@ -93,7 +101,20 @@ func readConfigFile(path string) (map[string]string, error) {
 	}
 	keys := make(map[string]string, len(raw))
 	for k, v := range raw {
-		keys[k] = fmt.Sprint(v)
+		keys[k] = configText(v)
 	}
 	return keys, nil
+}
+
+// configText is a value of the file as a flag takes it: a list with commas.
+func configText(v any) string {
+	list, ok := v.([]any)
+	if !ok {
+		return fmt.Sprint(v)
+	}
+	items := make([]string, len(list))
+	for i, one := range list {
+		items[i] = fmt.Sprint(one)
+	}
+	return strings.Join(items, ",")
 }

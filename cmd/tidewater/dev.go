@@ -26,6 +26,7 @@ func devCommand() *cobra.Command {
 	cfg.CatalogAccessKey, cfg.CatalogSecretKey = devSecret, devSecret // engines may write their own tables
 	cfg.GroupInitialDelay = 0
 	var s3Addr, file string
+	nodes := 1
 	c := &cobra.Command{
 		Use:   "dev",
 		Short: "Run a broker, a bucket and a catalog on this machine, for development",
@@ -35,22 +36,30 @@ their first use. Data is kept in --data-dir; Ctrl-C ends it cleanly, and kill -9
 nothing that was acked.`,
 		Example: `  tidewater dev
   tidewater dev --data-dir /tmp/tw --kafka-addr 127.0.0.1:19092
+  tidewater dev --nodes 3
   tidewater dev --bucket 's3://tidewater?endpoint=http://127.0.0.1:9000&region=us-east-1'`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := fillConfig(c, file); err != nil {
 				return err
 			}
-			return runDev(c, cfg, s3Addr)
+			if nodes != 1 && nodes != 3 && nodes != 5 {
+				return usageError{fmt.Errorf("nodes: %d: want 1, 3 or 5", nodes)}
+			}
+			return runDev(c, cfg, s3Addr, nodes)
 		},
 	}
 	brokerFlags(c.Flags(), &cfg)
+	c.Flags().IntVar(&nodes, "nodes", nodes, "broker processes, 1, 3 or 5, on ports counted up from the first")
 	c.Flags().StringVar(&s3Addr, "s3-addr", "127.0.0.1:9000", "where the development store listens; unused with --bucket")
 	c.Flags().StringVar(&file, "config", "", "configuration file; "+configFile+" if there is one")
 	return c
 }
 
-func runDev(c *cobra.Command, cfg broker.Config, s3Addr string) error {
+func runDev(c *cobra.Command, cfg broker.Config, s3Addr string, nodes int) error {
+	if nodes == 1 {
+		cfg.Seeds, cfg.RPCAddr = nil, "" // a cluster of one, whatever a file says
+	}
 	if err := cfg.Validate(); err != nil {
 		return usageError{err}
 	}
@@ -64,6 +73,9 @@ func runDev(c *cobra.Command, cfg broker.Config, s3Addr string) error {
 		defer store.Close()
 		cfg.Bucket = fmt.Sprintf("s3://%s?endpoint=http://%s&region=%s", s3.Bucket, store.Addr(), s3.Region)
 		nodeDir = filepath.Join(cfg.DataDir, "node")
+	}
+	if nodes > 1 {
+		return runDevNodes(c, cfg, nodes)
 	}
 	cfg.DataDir = nodeDir
 	return serve(c, cfg, func(w io.Writer, b *broker.Broker) { devBanner(w, b, cfg, time.Since(begin)) })

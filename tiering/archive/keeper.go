@@ -33,8 +33,12 @@ type KeeperConfig struct {
 	// (Tails.Confirmed), and is EndUnknown for a partition of which nothing
 	// was confirmed since the start.
 	Ends func(ctx context.Context, class manifest.Class) ([]manifest.CutEnd, error)
-	// Live are the tail series of the brokers that are up.
+	// Live are the tail series of the brokers that are up, as far as known.
 	Live func() []manifest.Series
+	// Gone says that a node left the cluster for good; nil takes all that are
+	// not live as gone. A series that is not live is dead when its node is
+	// gone, or has a later one; else its broker may only be out of reach.
+	Gone func(node int32) bool
 	// TopicGrace is how long a deleted topic's objects stay. 0 is a day.
 	TopicGrace time.Duration
 	// TailGrace: see TailsConfig.Grace. 0 is one minute.
@@ -252,7 +256,7 @@ func (k *Keeper) house(ctx context.Context) error {
 	var faults []error
 	live := k.cfg.Live()
 	for _, s := range k.meta.Series {
-		if slices.Contains(live, s) {
+		if slices.Contains(live, s) || !k.over(s) {
 			delete(k.dead, s)
 			continue
 		}
@@ -264,6 +268,16 @@ func (k *Keeper) house(ctx context.Context) error {
 		faults = append(faults, err)
 	}
 	return errors.Join(faults...)
+}
+
+// over says whether nobody will write to a series that is not known to be live.
+func (k *Keeper) over(s manifest.Series) bool {
+	return k.cfg.Gone == nil || k.cfg.Gone(s.Node) || k.later(s)
+}
+
+// later says whether the series' node has claimed another one since.
+func (k *Keeper) later(s manifest.Series) bool {
+	return slices.ContainsFunc(k.meta.Series, func(o manifest.Series) bool { return o.Node == s.Node && o.Boot > s.Boot })
 }
 
 // retire trims a dead series; one that is empty and old leaves the list.
@@ -295,8 +309,7 @@ func (k *Keeper) retire(ctx context.Context, s manifest.Series) error {
 // highest boot stays for ever: by it the number is not taken again.
 func (k *Keeper) forgetSeries(ctx context.Context, t *seriesTrim) error {
 	s := t.cur.Series
-	later := func(o manifest.Series) bool { return o.Node == s.Node && o.Boot > s.Boot }
-	if !slices.ContainsFunc(k.meta.Series, later) {
+	if !k.later(s) {
 		return nil
 	}
 	info, err := k.cfg.Store.Head(ctx, k.cfg.Layout.SeriesKey(s))

@@ -1,0 +1,348 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"tidewater/internal/record"
+)
+
+// threeOf makes the configurations of a cluster of three out of one for each
+// directory. Each cluster has loopback addresses of its own, so that nobody
+// else's ports are met.
+func threeOf(t *testing.T, config func(dir string) Config) []Config {
+	t.Helper()
+	net := fmt.Sprintf("127.%d.%d", 1+rand.IntN(250), rand.IntN(250))
+	cfgs := make([]Config, 3)
+	for i := range cfgs {
+		cfgs[i] = config(t.TempDir())
+		cfgs[i].NodeID = int32(i + 1)
+		cfgs[i].Rack = string(rune('a' + i))
+		cfgs[i].RPCAddr = fmt.Sprintf("%s.%d:33145", net, i+1)
+		cfgs[i].AdminAddr = ""
+	}
+	for i := range cfgs {
+		for j := range cfgs {
+			cfgs[i].Seeds = append(cfgs[i].Seeds, cfgs[j].RPCAddr)
+		}
+	}
+	return cfgs
+}
+
+// nodes is a cluster of brokers in this process.
+type nodes struct {
+	t   *testing.T
+	all []*node
+}
+
+// openNodes starts brokers at once, as a new cluster needs it.
+func openNodes(t *testing.T, cfgs []Config) *nodes {
+	t.Helper()
+	ns := &nodes{t: t}
+	var opening sync.WaitGroup
+	for _, cfg := range cfgs {
+		n := &node{t: t, logged: &logged{}}
+		ns.all = append(ns.all, n)
+		opening.Go(func() { n.open(cfg) })
+	}
+	opening.Wait()
+	for i, n := range ns.all {
+		n.begin(cfgs[i])
+	}
+	return ns
+}
+
+// again closes a broker and starts it, as its configuration now is.
+func (ns *nodes) again(i int, between func()) {
+	ns.t.Helper()
+	cfg := ns.all[i].cfg
+	ns.all[i].close()
+	if between != nil {
+		between()
+	}
+	ns.all[i] = openNode(ns.t, cfg)
+}
+
+// topic makes a topic with a replica on each broker, asking broker i.
+func (ns *nodes) topic(i int, name string, partitions int32, configs map[string]string) record.TopicID {
+	ns.t.Helper()
+	values := map[string]*string{}
+	for k, v := range configs {
+		values[k] = &v
+	}
+	r, err := ns.all[i].admin.CreateTopic(ns.t.Context(), partitions, 3, values, name)
+	if err != nil {
+		ns.t.Fatalf("create topic %s: %v: %s", name, err, r.ErrMessage)
+	}
+	return record.TopicID(r.ID)
+}
+
+// client knows all brokers and has a client's defaults.
+func (ns *nodes) client(opts ...kgo.Opt) *kgo.Client {
+	ns.t.Helper()
+	var seeds []string
+	for _, n := range ns.all {
+		seeds = append(seeds, n.KafkaAddr())
+	}
+	c, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(seeds...)}, opts...)...)
+	if err != nil {
+		ns.t.Fatal(err)
+	}
+	ns.t.Cleanup(c.Close)
+	return c
+}
+
+// leader is who leads a partition, as broker i knows it.
+func (ns *nodes) leader(i int, id record.PartitionID) *node {
+	p := ns.all[i].controller.View().PartitionOf(id)
+	if p == nil || p.Leader < 1 {
+		return nil
+	}
+	return ns.all[p.Leader-1]
+}
+
+// whole waits until every partition has a leader and all its replicas hold what
+// is committed.
+func (ns *nodes) whole() {
+	ns.t.Helper()
+	until(ns.t, "all replicas are up to date", func() error {
+		for _, h := range ns.all[0].parts.all() {
+			ends := map[record.Offset]bool{}
+			leaders := 0
+			for _, n := range ns.all {
+				o, err := n.parts.get(h.ID())
+				if err != nil {
+					return err
+				}
+				m, leading := o.Marks()
+				if ends[m.HighWatermark] = true; leading {
+					leaders++
+				}
+			}
+			if len(ends) != 1 || leaders != 1 {
+				return fmt.Errorf("%s has %d leaders and ends %v", h.Name(), leaders, ends)
+			}
+		}
+		return nil
+	})
+}
+
+// load produces numbered records to the partitions of a topic until it is
+// stopped, and notes what clients see.
+type load struct {
+	stop    context.CancelFunc
+	running sync.WaitGroup
+	client  *kgo.Client
+
+	mu     sync.Mutex
+	acked  map[string]bool
+	faults []error
+	gap    time.Duration // the longest without an ack
+	last   time.Time
+}
+
+func (ns *nodes) load(topic string, opts ...kgo.Opt) *load {
+	ctx, stop := context.WithCancel(ns.t.Context())
+	l := &load{stop: stop, acked: map[string]bool{}, last: time.Now(),
+		client: ns.client(append([]kgo.Opt{kgo.DefaultProduceTopic(topic), kgo.ProducerLinger(0)}, opts...)...)}
+	l.running.Go(func() {
+		for i := 0; ctx.Err() == nil; i++ {
+			value := fmt.Sprintf("record %d", i)
+			l.client.Produce(context.WithoutCancel(ctx), &kgo.Record{Key: []byte(value), Value: []byte(value)}, func(_ *kgo.Record, err error) { l.done(value, err) })
+			select {
+			case <-time.After(time.Millisecond):
+			case <-ctx.Done():
+			}
+		}
+	})
+	return l
+}
+
+func (l *load) done(value string, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil {
+		l.faults = append(l.faults, fmt.Errorf("%s: %w", value, err))
+		return
+	}
+	l.acked[value] = true
+	l.gap = max(l.gap, time.Since(l.last))
+	l.last = time.Now()
+}
+
+func (l *load) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.acked)
+}
+
+// more waits for n more acks.
+func (l *load) more(t *testing.T, n int) {
+	t.Helper()
+	goal := l.count() + n
+	until(t, "records are acked", func() error {
+		if have := l.count(); have < goal {
+			return fmt.Errorf("%d of %d", have, goal)
+		}
+		return nil
+	})
+}
+
+// end stops producing and waits until everything is answered.
+func (l *load) end(t *testing.T) {
+	t.Helper()
+	l.stop()
+	l.running.Wait()
+	ctx, stop := context.WithTimeout(t.Context(), patience)
+	defer stop()
+	if err := l.client.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := errors.Join(l.faults...); err != nil {
+		t.Errorf("clients saw %v", err)
+	}
+}
+
+// sameLog fails unless the partitions of a topic hold every acked record once,
+// and no other.
+func (ns *nodes) sameLog(topic string, partitions int32, l *load) {
+	ns.t.Helper()
+	client := ns.client()
+	seen := map[string]bool{}
+	for p := range partitions {
+		var values []string
+		until(ns.t, "the log is read", func() (err error) {
+			values, err = readLog(ns.t.Context(), client, topic, p, 0)
+			return err
+		})
+		for _, v := range values {
+			if seen[v] {
+				ns.t.Errorf("%q is there twice", v)
+			}
+			seen[v] = true
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for v := range l.acked {
+		if !seen[v] {
+			ns.t.Errorf("%q was acked and is not there", v)
+		}
+	}
+	if len(seen) != len(l.acked) {
+		ns.t.Errorf("%d records are there, %d were acked", len(seen), len(l.acked))
+	}
+}
+
+// Shows that brokers can be started again one after the other, under load, and
+// that neither producers nor consumers with default settings see an error; that
+// topics can be made by any broker; and that everything is there once.
+func TestRollingRestartIsNotSeen(t *testing.T) {
+	t.Parallel()
+	ns := openNodes(t, threeOf(t, testConfig))
+	for i := range ns.all {
+		ns.topic(i, fmt.Sprintf("made-by-%d", i+1), 1, nil)
+	}
+	const partitions = 4
+	ns.topic(1, "t", partitions, nil)
+	consumer := ns.client(kgo.ConsumerGroup("g"), kgo.ConsumeTopics("t"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	consumed := consumeAll(t, consumer)
+	l := ns.load("t")
+	l.more(t, 50)
+	for i := range ns.all {
+		ns.again(i, nil)
+		ns.whole()
+		l.more(t, 50)
+	}
+	l.end(t)
+	ns.sameLog("t", partitions, l)
+	until(t, "everything is consumed", func() error {
+		if n := consumed(); n < l.count() {
+			return fmt.Errorf("%d of %d are", n, l.count())
+		}
+		return nil
+	})
+	t.Logf("%d records; the longest pause between acks was %s", l.count(), l.gap.Round(time.Millisecond))
+}
+
+// consumeAll consumes until the test ends; the function tells how many
+// different values there were. An error that a consumer sees fails the test.
+func consumeAll(t *testing.T, c *kgo.Client) func() int {
+	var mu sync.Mutex
+	seen := map[string]bool{}
+	ctx, stop := context.WithCancel(t.Context())
+	var polling sync.WaitGroup
+	polling.Go(func() {
+		for ctx.Err() == nil {
+			fs := c.PollFetches(ctx)
+			mu.Lock()
+			fs.EachRecord(func(r *kgo.Record) { seen[string(r.Value)] = true })
+			mu.Unlock()
+			for _, e := range fs.Errors() {
+				if ctx.Err() == nil {
+					t.Errorf("consumer sees %v", e.Err)
+				}
+			}
+		}
+	})
+	t.Cleanup(func() { stop(); polling.Wait() })
+	return func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(seen)
+	}
+}
+
+// Shows that a tiered topic with a table keeps one history over changes of
+// leaders: the table has each record once, and what is read back from the
+// bucket is what was acked.
+func TestTableAndBucketOverLeaderChanges(t *testing.T) {
+	w := newWorld(t)
+	ns := openNodes(t, threeOf(t, w.configIn))
+	const partitions = 3
+	configs := withTable()
+	configs["local.retention.bytes"] = "0"
+	id := ns.topic(0, "t", partitions, configs)
+	l := ns.load("t")
+	l.more(t, 30)
+	for range 2 {
+		owner := ns.leader(0, record.PartitionID{Topic: id})
+		ns.again(int(owner.cfg.NodeID)-1, func() { l.more(t, 30) })
+		ns.whole()
+		l.more(t, 30)
+	}
+	l.end(t)
+	until(t, "the table has everything", func() error { return ns.all[0].agrees("t", int64(l.count())) })
+	for p := range int32(partitions) {
+		until(t, "the log is in the bucket alone", func() error {
+			n := ns.leader(0, record.PartitionID{Topic: id, Partition: p})
+			if n == nil {
+				return errors.New("no leader")
+			}
+			h, err := n.parts.get(record.PartitionID{Topic: id, Partition: p})
+			if err != nil {
+				return err
+			}
+			if o, _ := h.Marks(); o.LocalLogStart < o.HighWatermark {
+				return fmt.Errorf("the disk has [%d, %d)", o.LocalLogStart, o.HighWatermark)
+			}
+			return nil
+		})
+	}
+	ns.sameLog("t", partitions, l)
+	for _, n := range ns.all {
+		if strings.Contains(n.logged.String(), "level=ERROR") {
+			t.Logf("broker %d logged errors:\n%s", n.cfg.NodeID, n.logged)
+		}
+	}
+}
