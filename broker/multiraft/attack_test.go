@@ -2,9 +2,12 @@ package multiraft
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
+
+	"go.etcd.io/raft/v3/raftpb"
 
 	"tidewater/broker/journal"
 	"tidewater/internal/disk"
@@ -95,4 +98,76 @@ func TestMarkWithConfStateWaitsInFullJournal(t *testing.T) {
 			t.Errorf("group %s: mark %d, and no ConfState", g.ID, g.Mark.Index)
 		}
 	}
+}
+
+// A change of members is committed while the journal is full: its ConfState
+// waits behind another group's entries, and the mark that lets go of its entry
+// comes. After a power cut the members are still the ones that were agreed on.
+func TestMarkTakesConfStateAlongInFullJournal(t *testing.T) {
+	fs := disk.NewMem(0)
+	open := func() *Node {
+		j, groups, err := journal.Open(journal.Config{FS: fs, Dir: "journal", FileBytes: 256 << 10, FirstBytes: 256 << 10, LiveBytesMax: 1 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := NewNode(Config{Node: 1, Journal: j, Recovered: groups})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	n := open()
+	startOne(t, n, 1)
+	m := startOne(t, n, 2)
+	rest(n)
+	// The second group's change is durable, and before it is applied a large
+	// entry of the first one finds no room.
+	kinds := []raftpb.ConfChangeType{raftpb.ConfChangeAddLearnerNode, raftpb.ConfChangeRemoveNode}
+	for i := 0; !n.Stats().Full; i++ {
+		if i > 100 {
+			t.Fatal("the journal is never full")
+		}
+		_ = n.Do(groupID(2), func(g *Group) { _, _ = g.ProposeConfChangeV2(changes(kinds[i%2], 9)) })
+		n.Step()
+		_ = n.Do(groupID(1), func(g *Group) {
+			for range 4 {
+				_, _ = g.Propose([]byte(strings.Repeat("x", 100<<10)))
+				g.handle()
+			}
+		})
+		n.Step()
+	}
+	if !waits(n, func(w *journal.Write) bool { return w.ConfState != nil }) {
+		t.Fatal("no ConfState waits: the test tests nothing")
+	}
+	rest(n)
+	var want string
+	_ = n.Do(groupID(2), func(g *Group) {
+		want = fmt.Sprint(g.ConfState().Learners)
+		g.Release(journal.Mark{Index: g.Committed(), Term: m.at(g.Committed()).Term})
+	})
+	rest(n)
+	fs.Crash(rand.New(rand.NewPCG(1, 5)))
+	n = open()
+	startOne(t, n, 1)
+	startOne(t, n, 2)
+	rest(n)
+	_ = n.Do(groupID(2), func(g *Group) {
+		if got := fmt.Sprint(g.ConfState().Learners); got != want {
+			t.Errorf("learners are %s after the power cut, %s were agreed on; mark %d", got, want, g.mark)
+		}
+	})
+	rest(n)
+}
+
+// waits reports whether a write that finds no room is such.
+func waits(n *Node, such func(*journal.Write) bool) bool {
+	for _, b := range n.commit.waiting {
+		for k := b.next; k < len(b.Writes); k++ {
+			if such(&b.Writes[k]) {
+				return true
+			}
+		}
+	}
+	return false
 }

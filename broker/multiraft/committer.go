@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"tidewater/broker/journal"
+	"tidewater/internal/record"
 )
 
 // committer is the core of the journal's side: it takes batches of all shards,
@@ -125,16 +126,27 @@ func empty(w *journal.Write) bool {
 }
 
 // overtake lets marks and removals past the writes that found no room. Of a
-// write with a mark only the mark goes: hard states keep their order.
+// write with a mark only the mark goes: hard states keep their order. A
+// ConfState that waits for the group goes with the mark that covers it, since
+// the entry it came from is not read again; a mark that may or may not cover it
+// waits for the next one.
 func (c *committer) overtake() (int, error) {
 	n := 0
+	confs := map[record.PartitionID][]*journal.Write{} // that wait, by group
 	for i, b := range c.waiting {
 		for k := b.next; k < len(b.Writes); k++ {
 			w := &b.Writes[k]
+			waiting := confs[w.Group]
+			if w.ConfState != nil {
+				confs[w.Group] = append(waiting, w)
+			}
 			pass := journal.Write{Group: w.Group, Mark: w.Mark, Remove: w.Remove}
 			// With a ConfState it may be the first that is told of the group.
-			if empty(&pass) || len(w.Entries) > 0 || w.ConfState != nil {
+			if empty(&pass) || len(w.Entries) > 0 || w.ConfState != nil || !covers(w.Mark, waiting) {
 				continue
+			}
+			if w.Mark != nil && len(waiting) > 0 {
+				pass.ConfState = waiting[len(waiting)-1].ConfState
 			}
 			if err := c.journal.Append(pass); errors.Is(err, ErrFull) {
 				return n, nil
@@ -146,10 +158,28 @@ func (c *committer) overtake() (int, error) {
 			if w.Remove {
 				c.drop(i, k)
 			}
+			if pass.ConfState != nil {
+				for _, o := range waiting {
+					o.ConfState = nil
+				}
+				delete(confs, w.Group)
+			}
 			w.Mark, w.Remove = nil, false
 		}
 	}
 	return n, nil
+}
+
+// covers reports whether every change of members behind the waiting ConfStates
+// lies at or below the mark, if there is one. The hard state beside a ConfState
+// has the Index up to which it holds.
+func covers(m *journal.Mark, waiting []*journal.Write) bool {
+	for _, w := range waiting {
+		if m != nil && (w.HardState == nil || w.HardState.Commit > uint64(m.Index)) {
+			return false
+		}
+	}
+	return true
 }
 
 // drop empties the writes of a removed group that wait before its removal,
