@@ -194,3 +194,28 @@ func TestTransferTellsItsOutcome(t *testing.T) {
 		t.Errorf("asked of a follower: %v", got[2])
 	}
 }
+
+// The first of two members leads and removes itself. The other is then alone
+// and was never a leader: it must lead without being told that the first one's
+// broker is gone, which it is not.
+func TestLastMemberLeads(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	c := newGroupOfOne(t, 1)
+	c.members[1].start(t, GroupConfig{Voters: []uint64{1}})
+	c.members = c.members[:2]
+	c.change(t, changes(raftpb.ConfChangeAddLearnerNode, 2), sameMembers("[1] [2] []"))
+	c.change(t, changes(raftpb.ConfChangeAddNode, 2), sameMembers("[1 2] [] []"))
+	c.lead(t, 1)
+	c.proposeOnLeader(func(g *Group) {
+		if _, err := g.ProposeConfChangeV2(changes(raftpb.ConfChangeRemoveNode, 1)); err != nil {
+			t.Error(err)
+		}
+	})
+	c.settle()
+	if c.members[0].tape[0].stopped == nil {
+		t.Error("the removed replica runs")
+	}
+	if l := c.members[1].tape[0].lead; !l.Ready {
+		t.Errorf("the member that is left has %+v", l)
+	}
+}

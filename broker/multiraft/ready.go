@@ -192,7 +192,7 @@ func (g *Group) step(m raftpb.Message) {
 
 // apply handles entries that are committed and durable here.
 func (g *Group) apply(m *raftpb.Message) {
-	ready := false
+	ready, conf := false, g.confIndex
 	for i := range m.Entries {
 		e := &m.Entries[i]
 		n := int64(len(e.Data))
@@ -212,6 +212,21 @@ func (g *Group) apply(m *raftpb.Message) {
 		g.machine.Lead(g.lead)
 	}
 	g.respond(m.Responses)
+	if g.confIndex != conf {
+		g.leadAlone()
+	}
+}
+
+// leadAlone has a replica lead that a change of members left alone: nobody else
+// can, and it has no clock to find that out.
+func (g *Group) leadAlone() {
+	if g.stopped != nil || g.lead.Leading || !g.single() {
+		return
+	}
+	if err := g.node.Campaign(); err == nil {
+		g.unseen = true
+		g.shard.touch(g)
+	}
 }
 
 // applyConf makes a change of membership hold. Bytes that raft committed but
