@@ -259,6 +259,9 @@ func (g *Group) stop(err error) {
 		s.stats.resting.Add(-1)
 	}
 	s.forget(g)
+	if !g.single() {
+		g.machine.Lead(g.lead) // others go on, and lead
+	}
 	g.machine.Stopped(err)
 	g.endTransfer(fmt.Errorf("%w: group %s", ErrStopped, g.id))
 	g.failReads(fmt.Errorf("%w: group %s", ErrStopped, g.id))

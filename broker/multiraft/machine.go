@@ -23,7 +23,8 @@ type StateMachine interface {
 	// Lead: role, term or leader changed, or Ready did.
 	Lead(l Leadership)
 	// Stopped is the last call: the replica's disk failed, its log does not
-	// fit, or it was closed (ErrStopped).
+	// fit, or it was closed (ErrStopped). One of several members is told before
+	// that it does not lead any more.
 	Stopped(err error)
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 
+	"tidewater/internal/disk"
 	"tidewater/internal/record"
 )
 
@@ -217,5 +218,21 @@ func TestLastMemberLeads(t *testing.T) {
 	}
 	if l := c.members[1].tape[0].lead; !l.Ready {
 		t.Errorf("the member that is left has %+v", l)
+	}
+}
+
+// The disk of a leader fails while two others live: its machine is told that it
+// does not lead any more, else it would show what it knew for ever.
+func TestDeadLeaderDoesNotLead(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	c := newCluster(t, 3, 1, Fault{})
+	c.settle()
+	c.lead(t, 1)
+	m := c.members[0]
+	m.node.commit.dead = disk.ErrFull // whatever it was
+	c.proposeOnLeader(func(g *Group) { _, _ = g.Propose([]byte("never durable")) })
+	rest(m.node)
+	if a := m.tape[0]; a.stopped == nil || a.lead.Leading || a.lead.Ready {
+		t.Errorf("stopped with %v, leadership %+v", a.stopped, a.lead)
 	}
 }
