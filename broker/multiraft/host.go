@@ -218,11 +218,13 @@ func (h *Host) Do(id record.PartitionID, task func(*Group)) error {
 	return nil
 }
 
-// Receive takes messages from peers. Those that find no room are dropped.
+// Receive takes messages from peers. Those that find no room are dropped and
+// counted. The slice is the caller's again when it returns.
 func (h *Host) Receive(messages []Message) {
-	for i := range messages {
-		m := messages[i]
-		_ = h.loop(m.Group).inbox.put(item{nodeTask: nodeTask{id: m.Group, message: &m}}, 0)
+	for i, l := range h.loops {
+		if dropped := l.inbox.receive(messages, i, len(h.loops)); dropped > 0 {
+			h.stats.dropped.Add(int64(dropped))
+		}
 	}
 }
 
@@ -236,7 +238,7 @@ func (h *Host) runShard(l *shardLoop) {
 		// A full journal answers no batch; proposals are refused then, and the
 		// tasks that release what is in segments must run to make room.
 		w = l.inbox.take(w, l.inFlight < batchesInFlightMax || h.state.full.Load())
-		if len(w.items)+len(w.answers)+w.ticks == 0 {
+		if w.empty() {
 			if w.closed && l.inFlight == 0 && len(l.shard.dirty) == 0 {
 				l.shard.fail(ErrStopped)
 				return
@@ -262,12 +264,13 @@ func (l *shardLoop) do(w *work) {
 	for range w.ticks {
 		l.shard.tick()
 	}
+	for i := range w.messages {
+		l.shard.receive(w.messages[i])
+	}
 	for i := range w.items {
 		switch it := &w.items[i]; {
 		case it.call != nil:
 			it.call(l.shard)
-		case it.message != nil:
-			l.shard.receive(*it.message)
 		default:
 			l.shard.run(it.id, it.task)
 		}

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 
+	"go.etcd.io/raft/v3/raftpb"
+
 	"tidewater/broker/journal"
 	"tidewater/internal/disk"
 	"tidewater/internal/record"
@@ -168,6 +170,47 @@ func TestHostQueueIsBounded(t *testing.T) {
 	close(hold)
 	if a, b := <-ran, <-ran; a != 0 || b != 1 {
 		t.Errorf("ran %d, then %d", a, b)
+	}
+}
+
+// What peers send has a bound of its own: many groups' messages wait while the
+// loop is busy and tasks are refused, and what is over it is dropped and
+// counted.
+func TestHostKeepsMessagesWhileBusy(t *testing.T) {
+	h := openHost(t, disk.NewMem(0), func(c *Config) { c.Shards, c.QueueMax, c.QueueWait = 1, 1, 1 })
+	if err := h.Start(GroupConfig{ID: groupID(1), Replica: 1, Voters: []uint64{1, 2, 3}, StateMachine: &tape{}}); err != nil {
+		t.Fatal(err)
+	}
+	busy, release := make(chan struct{}), make(chan struct{})
+	if err := h.Do(groupID(1), func(*Group) { close(busy); <-release }); err != nil {
+		t.Fatal(err)
+	}
+	<-busy
+	const more = 10
+	messages := make([]Message, messagesMax+more)
+	for i := range messages {
+		messages[i] = Message{Group: groupID(1), Message: raftpb.Message{Type: raftpb.MsgHeartbeat, From: 2, To: 1}}
+	}
+	h.Receive(messages[:messagesMax])
+	if n := h.Stats().Dropped; n != 0 {
+		t.Errorf("%d messages were dropped", n)
+	}
+	h.Receive(messages[messagesMax:])
+	if n := h.Stats().Dropped; n != more {
+		t.Errorf("%d messages were dropped, %d were over the bound", n, more)
+	}
+	close(release)
+	term := make(chan uint64, 1)
+	for {
+		h.Receive([]Message{{Group: groupID(1), Message: raftpb.Message{Type: raftpb.MsgVote, From: 2, To: 1, Term: 5}}})
+		if err := h.Do(groupID(1), func(g *Group) { term <- g.Leadership().Term }); errors.Is(err, ErrBusy) {
+			continue
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if <-term == 5 {
+			return // what came after the busy time was heard
+		}
 	}
 }
 

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// item is one piece of work for a shard: exactly one of task, message and call
-// is set. Items are values, so that queueing one allocates nothing.
+// item is one piece of work for a shard: task or call is set. Items are values,
+// so that queueing one allocates nothing.
 type item struct {
 	nodeTask
 	call func(*Shard)
@@ -18,19 +18,30 @@ type answer struct {
 	err   error
 }
 
-// inbox is the bounded queue before a shard's loop, with an unbounded lane for
-// flush answers, of which there are at most batchesInFlightMax.
+// messagesMax and messageQueueBytesMax bound the messages from peers that wait
+// at a shard, whatever its tasks do: some of each of ten thousand groups. A
+// message that is lost costs its group the time to the next heartbeat.
+const (
+	messagesMax          = 64 << 10
+	messageQueueBytesMax = 64 << 20
+)
+
+// inbox is the bounded queues before a shard's loop, one for tasks and one for
+// messages, with an unbounded lane for flush answers, of which there are at
+// most batchesInFlightMax.
 type inbox struct {
 	max int
 	// wake holds one token when there is something to take.
 	wake chan struct{}
 
-	mu      sync.Mutex // guards what follows
-	items   []item
-	answers []answer
-	room    chan struct{} // closed when items are taken; nil when nobody waits
-	ticks   int
-	closed  bool
+	mu           sync.Mutex // guards what follows
+	items        []item
+	messages     []Message
+	messageBytes int64 // of the entries in messages
+	answers      []answer
+	room         chan struct{} // closed when items are taken; nil when nobody waits
+	ticks        int
+	closed       bool
 }
 
 func newInbox(max int) *inbox { return &inbox{max: max, wake: make(chan struct{}, 1)} }
@@ -77,6 +88,30 @@ func (b *inbox) offer(it item) (<-chan struct{}, error) {
 	return nil, nil
 }
 
+// receive queues those of the messages that are for shard number me of n, and
+// gives how many found no room.
+func (b *inbox) receive(messages []Message, me, n int) (dropped int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	before := len(b.messages)
+	for i := range messages {
+		m := &messages[i]
+		if n > 1 && shardOf(m.Group, n) != me {
+			continue
+		}
+		if b.closed || len(b.messages) >= messagesMax || b.messageBytes >= messageQueueBytesMax {
+			dropped++
+			continue
+		}
+		b.messages = append(b.messages, *m)
+		b.messageBytes += dataBytes(m.Entries)
+	}
+	if len(b.messages) > before {
+		b.signal()
+	}
+	return dropped
+}
+
 func (b *inbox) signal() {
 	select {
 	case b.wake <- struct{}{}:
@@ -111,26 +146,33 @@ func (b *inbox) close() {
 
 // work is what one take gives.
 type work struct {
-	items   []item
-	answers []answer
-	ticks   int
-	closed  bool
+	items    []item
+	messages []Message
+	answers  []answer
+	ticks    int
+	closed   bool
 }
 
-// take gives everything queued, items only if asked for, and uses the slices
-// of the last work again.
+func (w *work) empty() bool {
+	return len(w.items)+len(w.messages)+len(w.answers)+w.ticks == 0
+}
+
+// take gives everything queued, items and messages only if asked for, and uses
+// the slices of the last work again.
 func (b *inbox) take(last work, items bool) work {
 	clear(last.items)
+	clear(last.messages)
 	clear(last.answers)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	w := work{answers: b.answers, ticks: b.ticks, closed: b.closed}
 	b.answers, b.ticks = last.answers[:0], 0
 	if !items {
-		w.items = last.items[:0]
+		w.items, w.messages = last.items[:0], last.messages[:0]
 		return w
 	}
 	w.items, b.items = b.items, last.items[:0]
+	w.messages, b.messages, b.messageBytes = b.messages, last.messages[:0], 0
 	if b.room != nil {
 		close(b.room)
 		b.room = nil

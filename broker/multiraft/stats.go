@@ -17,6 +17,7 @@ type Stats struct {
 	Installs  int64 // begun: replicas brought up to date by copying
 	Proposals int64
 	Messages  int64 // sent to peers
+	Dropped   int64 // messages from peers that found no room
 	Flushes   int64 // of the journal
 	Writes    int64 // given to the journal
 	Bytes     int64 // of entries given to the journal
@@ -28,13 +29,13 @@ type Stats struct {
 
 // counters are moved by shards and the journal's caller.
 type counters struct {
-	groups, ticking, resting, installs, proposals, messages, flushes, writes, bytes, uncommitted, held atomic.Int64
+	groups, ticking, resting, installs, proposals, messages, dropped, flushes, writes, bytes, uncommitted, held atomic.Int64
 }
 
 func (c *counters) stats(full bool) Stats {
 	return Stats{
 		Groups: c.groups.Load(), Ticking: c.ticking.Load(), Proposals: c.proposals.Load(), Messages: c.messages.Load(),
-		Flushes: c.flushes.Load(), Writes: c.writes.Load(), Bytes: c.bytes.Load(), Full: full,
+		Dropped: c.dropped.Load(), Flushes: c.flushes.Load(), Writes: c.writes.Load(), Bytes: c.bytes.Load(), Full: full,
 		Uncommitted: c.uncommitted.Load(), Held: c.held.Load(), Resting: c.resting.Load(), Installs: c.installs.Load(),
 	}
 }

@@ -101,6 +101,8 @@ func (n *Network) welcome(raw net.Conn) (*conn, error) {
 		refusal = &Error{CodeWrongNode, fmt.Sprintf("this is node %d, not node %d", n.cfg.Node, theirs.want)}
 	case theirs.node == n.cfg.Node && theirs.lane != laneAsk:
 		refusal = &Error{CodeWrongNode, fmt.Sprintf("two brokers call themselves node %d", n.cfg.Node)}
+	case theirs.node < 0 || theirs.boot == 0:
+		refusal = &Error{CodeWrongNode, fmt.Sprintf("node id %d with boot id %d", theirs.node, theirs.boot)}
 	case theirs.lane > laneAsk:
 		refusal = &Error{CodeVersion, fmt.Sprintf("connection is for lane %d, which is not known", theirs.lane)}
 	}

@@ -88,6 +88,8 @@ type Config struct {
 	CallsMax                                         int
 	StreamWindow                                     int
 	ConnectionsMax                                   int
+
+	laneBeatEvery, laneStallMax time.Duration // tests have less patience
 }
 
 // Validate fills in defaults and collects every fault.
@@ -103,6 +105,8 @@ func (c *Config) Validate() error {
 	setDefault(&c.CallsMax, CallsMaxDefault)
 	setDefault(&c.StreamWindow, StreamWindowDefault)
 	setDefault(&c.ConnectionsMax, ConnectionsMaxDefault)
+	setDefault(&c.laneBeatEvery, laneBeatEveryDefault)
+	setDefault(&c.laneStallMax, laneStallMaxDefault)
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}

@@ -38,15 +38,15 @@ const (
 	// found by heartbeats long before.
 	writeTimeout = 10 * time.Second
 	// idleTimeout ends an accepted connection on which nothing comes: its
-	// dialer sends a heartbeat at least every laneBeatEvery.
+	// dialer sends a heartbeat every second at least.
 	idleTimeout = 15 * time.Second
 	// askTimeout is for a connection of one Ask, which has no heartbeat.
 	askTimeout = 2 * time.Minute
-	// laneBeatEvery is the heartbeat of lanes that do not decide who is up;
-	// without an echo for laneStallMax the lane is dialed again: a way may be
-	// dead for one connection alone.
-	laneBeatEvery = time.Second
-	laneStallMax  = 5 * time.Second
+	// laneBeatEveryDefault is the heartbeat of lanes that do not decide who is
+	// up; without an echo for laneStallMaxDefault the lane is dialed again: a
+	// way may be dead for one connection alone.
+	laneBeatEveryDefault = time.Second
+	laneStallMaxDefault  = 5 * time.Second
 )
 
 // conn is one connection after the hellos, dialed or accepted: a reader and a

@@ -6,9 +6,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,7 +49,7 @@ func TestOneWayCutIsDownOnBothEnds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			a, b, p := proxied(t, nil)
+			a, b, p := proxied(t, func(c *Config) { c.DownAfter = 15 })
 			p.set(f)
 			a.in.until(t, "b down", a.in.last("2/201 false"))
 			b.in.until(t, "a down", b.in.last("1/101 false"))
@@ -98,7 +100,7 @@ func TestReconnectWithoutDown(t *testing.T) {
 func TestSlowAppendsDelayNobody(t *testing.T) {
 	a, b, p := proxied(t, nil)
 	b.Handle(1, func(context.Context, int32, []byte) ([]byte, error) { return nil, nil })
-	p.set(fault{bytesEach: 32 << 10}, laneAppend)
+	p.set(fault{bytesEach: 8 << 10}, laneAppend)
 	const count = 20
 	data := make([]byte, 256<<10)
 	for i := range count {
@@ -121,6 +123,31 @@ func TestSlowAppendsDelayNobody(t *testing.T) {
 		default:
 			seen++
 		}
+	}
+}
+
+// A way that is dead for one lane alone makes nobody down: the lane is dialed
+// again, and what was under way is sent again by raft.
+func TestDeadLaneIsDialedAgain(t *testing.T) {
+	a, b, p := proxied(t, func(c *Config) { c.laneBeatEvery, c.laneStallMax = 20*time.Millisecond, 300*time.Millisecond })
+	p.set(fault{holeOut: true}, laneAppend)
+	a.Send([]multiraft.Message{appendOf(2, 1, []byte("lost"))})
+	for a.lane("append").Connects < 2 {
+		// The proxy lets the new connection's hello vanish, too, until:
+		if a.peer(2).lanes[laneAppend].conn.Load() == nil {
+			p.set(fault{})
+		}
+		runtime.Gosched()
+	}
+	a.Send([]multiraft.Message{appendOf(2, 2, []byte("found"))})
+	b.in.until(t, "a message", b.in.count(1))
+	if b.in.messages[0].Index != 2 {
+		t.Errorf("%+v", b.in.messages[0])
+	}
+	a.in.mu.Lock()
+	defer a.in.mu.Unlock()
+	if len(a.in.events) != 1 {
+		t.Errorf("events %v", a.in.events)
 	}
 }
 
@@ -353,6 +380,7 @@ func TestRefusedByName(t *testing.T) {
 		"cluster":  {func(h *hello) { h.cluster[0]++ }, CodeWrongCluster, "node 7 to cluster 02"},
 		"node":     {func(h *hello) { h.want = 3 }, CodeWrongNode, "this is node 1, not node 3"},
 		"same id":  {func(h *hello) { h.node = 1 }, CodeWrongNode, "two brokers call themselves node 1"},
+		"no boot":  {func(h *hello) { h.boot = 0 }, CodeWrongNode, "boot id 0"},
 		"lane":     {func(h *hello) { h.lane = 9 }, CodeVersion, "lane 9"},
 		"no id":    {func(h *hello) { h.cluster = [16]byte{} }, 0, ""},
 		"ask self": {func(h *hello) { h.lane, h.node = laneAsk, 1 }, 0, ""},
@@ -369,8 +397,32 @@ func TestRefusedByName(t *testing.T) {
 	if _, err := b.Call(ctx, 3, 1, nil); !errors.Is(err, ErrDown) || !errors.Is(err, ErrWrongNode) {
 		t.Errorf("call of a node that is another: %v", err)
 	}
-	other := open(t, 4, func(c *Config) { c.ClusterID = func() [16]byte { return [16]byte{9} } })
+	var log counting
+	other := open(t, 4, func(c *Config) {
+		c.Log = slog.New(&log)
+		c.ClusterID = func() [16]byte { return [16]byte{9} }
+	})
 	if _, err := other.Ask(ctx, a.Addr().String(), 1, nil); !errors.Is(err, ErrWrongCluster) {
 		t.Errorf("ask in another cluster: %v", err)
 	}
+	// It is tried again and again, and logged once.
+	refused := a.Stats().Refused
+	other.SetPeers(map[int32]string{1: a.Addr().String()})
+	for a.Stats().Refused < refused+12 {
+		if ctx.Err() != nil {
+			t.Fatal(ctx.Err())
+		}
+		runtime.Gosched()
+	}
+	if n := log.n.Load(); n != 1 {
+		t.Errorf("%d lines were logged", n)
+	}
 }
+
+// counting counts log lines.
+type counting struct{ n atomic.Int64 }
+
+func (c *counting) Enabled(context.Context, slog.Level) bool      { return true }
+func (c *counting) Handle(_ context.Context, r slog.Record) error { c.n.Add(1); return nil }
+func (c *counting) WithAttrs([]slog.Attr) slog.Handler            { return c }
+func (c *counting) WithGroup(string) slog.Handler                 { return c }

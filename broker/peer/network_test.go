@@ -90,12 +90,13 @@ type member struct {
 
 var testCluster = [16]byte{1, 2, 3}
 
-// open opens a network with quick heartbeats.
+// open opens a network with quick heartbeats that may be missed for long, since
+// the machine may be busy.
 func open(t testing.TB, node int32, change func(*Config)) *member {
 	t.Helper()
 	in := newInboxOf()
 	cfg := Config{Node: node, Boot: uint64(node)*100 + 1, Addr: "127.0.0.1:0", Log: quiet(), Receive: in.receive,
-		ClusterID: func() [16]byte { return testCluster }, HeartbeatEvery: 20 * time.Millisecond, DownAfter: 25}
+		ClusterID: func() [16]byte { return testCluster }, HeartbeatEvery: 20 * time.Millisecond, DownAfter: 500}
 	if change != nil {
 		change(&cfg)
 	}

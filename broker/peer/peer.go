@@ -178,7 +178,7 @@ func (p *peer) ping(c *conn) {
 func (p *peer) tick() {
 	now := p.n.now()
 	p.mu.Lock()
-	all := now-p.lanesAt >= int64(laneBeatEvery)
+	all := now-p.lanesAt >= int64(p.n.cfg.laneBeatEvery)
 	if all {
 		p.lanesAt = now
 	}
@@ -193,7 +193,7 @@ func (p *peer) tick() {
 		if c == nil || k != int(laneControl) && !all {
 			continue
 		}
-		if k != int(laneControl) && now-c.echoedAt.Load() > int64(laneStallMax) {
+		if k != int(laneControl) && now-c.echoedAt.Load() > int64(p.n.cfg.laneStallMax) {
 			c.close(errStalled)
 			continue
 		}
