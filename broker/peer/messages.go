@@ -145,6 +145,13 @@ func (r *metaReader) count(size int) int {
 	return int(n)
 }
 
+// some is count where none would not have been flagged.
+func (r *metaReader) some(size int) int {
+	n := r.count(size)
+	r.bad = r.bad || n == 0
+	return n
+}
+
 // decodeMetas decodes what stands before the data of a frame of messages; out
 // is used again. Nothing in the messages points into b.
 func decodeMetas(b []byte, out *metas, dataMax int) error {
@@ -180,10 +187,10 @@ func (r *metaReader) message(m *multiraft.Message, out *metas, dataMax int) erro
 	}
 	m.Reject = flags&flagReject != 0
 	if flags&flagContext != 0 {
-		m.Context = append([]byte(nil), r.bytes(r.count(1))...)
+		m.Context = append([]byte(nil), r.bytes(r.some(1))...)
 	}
 	if flags&flagEntries != 0 {
-		m.Entries = make([]raftpb.Entry, r.count(4))
+		m.Entries = make([]raftpb.Entry, r.some(4))
 		for i := range m.Entries {
 			e := &m.Entries[i]
 			e.Type = raftpb.EntryType(r.byte())
