@@ -436,6 +436,12 @@ func (b *Broker) Leader(id record.PartitionID) (int32, record.LeaderEpoch) {
 	return b.parts.Leader(id)
 }
 
+// InStep implements kafka.Partitions.
+func (b *Broker) InStep(id record.PartitionID, node int32) bool {
+	h, err := b.parts.get(id)
+	return err == nil && b.network != nil && h.inStep(b.host, node, b.parts.view().PartitionOf(id))
+}
+
 // register announces this broker, with the address that clients are to use:
 // the configured one, or where it listens.
 func (b *Broker) register(ctx context.Context, listens string) error {
@@ -512,6 +518,9 @@ func (b *Broker) Close() error {
 	defer stop()
 	if b.kafka != nil {
 		errs = append(errs, b.kafka.Close(ctx))
+	}
+	if b.host != nil {
+		b.handOver() // what came back meanwhile
 	}
 	for _, s := range b.http {
 		errs = append(errs, s.close(ctx))

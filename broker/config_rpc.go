@@ -74,8 +74,13 @@ func (c *Config) validateRPC() []error {
 	if len(c.Seeds) > 0 && c.RPCAddr == "" {
 		faults = append(faults, errors.New("rpc-addr: a broker with seeds needs the address where the others reach it"))
 	}
-	if c.Replica && len(c.Seeds) > 0 {
-		faults = append(faults, errors.New("seeds: a read replica is a single broker"))
+	if c.Replica && c.RPCAddr != "" {
+		faults = append(faults, errors.New("rpc-addr: a read replica is a single broker"))
+	}
+	if host, _, err := net.SplitHostPort(rpcAddress(c.RPCAddr)); err == nil && c.RPCAdvertised == "" {
+		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+			faults = append(faults, fmt.Errorf("rpc-advertised: others cannot reach %s: name the address where they can", c.RPCAddr))
+		}
 	}
 	if n := len(c.Seeds); n > 0 && len(c.seeds()) != n {
 		faults = append(faults, errors.New("seeds: an address is there twice"))

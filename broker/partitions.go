@@ -36,6 +36,7 @@ type hosted struct {
 	configured uint64 // version of the topic's properties it goes by; sync's caller only
 	// bucket is the topic's remote.storage.enable.
 	bucket             atomic.Bool
+	steps              steps
 	archived           bool    // it is among the partitions that go to the bucket
 	writing, retaining trouble // of the segments and the retention loop
 }

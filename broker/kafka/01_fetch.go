@@ -12,6 +12,7 @@ import (
 
 	"tidewater/broker/cluster"
 	"tidewater/internal/logio"
+	"tidewater/internal/record"
 )
 
 // Fetch (key 1): v4-v18, for consumers.
@@ -72,6 +73,7 @@ type fetchedPartition struct {
 	want       fetchWant
 	remembered *sessionPart // nil without a session
 	log        Partition
+	topic      record.TopicID
 	meta       cluster.Partition
 
 	batches [][]byte
@@ -153,7 +155,7 @@ func (s *Server) openFetch(r *request, f *fetch, p *fetchedPartition, version in
 		p.log, err = s.partition(t, p.want.partition)
 	}
 	if err == nil {
-		p.meta = t.partitions[p.want.partition]
+		p.topic, p.meta = t.id, t.partitions[p.want.partition]
 	}
 	if err != nil {
 		s.failFetch(r, f, p, err)
@@ -189,7 +191,7 @@ func (s *Server) readFetch(ctx context.Context, r *request, f *fetch, p *fetched
 	}
 	p.offsets = res.Offsets
 	if !res.Followed {
-		if p.preferred = s.preferred(f.rack, &p.meta); p.preferred >= 0 {
+		if p.preferred = s.preferred(f.rack, record.PartitionID{Topic: p.topic, Partition: p.want.partition}, &p.meta); p.preferred >= 0 {
 			f.failed = true // the records are there, not here
 			return
 		}

@@ -36,6 +36,8 @@ type nullPartitions struct{ log *nullLog }
 
 func (p nullPartitions) Partition(record.PartitionID) (Partition, error) { return p.log, nil }
 
+func (p nullPartitions) InStep(record.PartitionID, int32) bool { return false }
+
 func (p nullPartitions) Leader(record.PartitionID) (int32, record.LeaderEpoch) { return -1, -1 }
 
 func benchConn(b *testing.B, log *nullLog) (*conn, record.TopicID) {

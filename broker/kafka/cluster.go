@@ -61,6 +61,9 @@ type Partitions interface {
 	// Leader is who leads, as the replica on this broker knows it; node -1
 	// when there is none or it does not know.
 	Leader(id record.PartitionID) (node int32, epoch record.LeaderEpoch)
+	// InStep says whether the replica on another broker keeps up with this
+	// one, which leads, as far as it knows.
+	InStep(id record.PartitionID, node int32) bool
 }
 
 var (

@@ -209,6 +209,9 @@ func (c *fakeCluster) Partition(id record.PartitionID) (Partition, error) {
 	return l, nil
 }
 
+// InStep takes every replica as keeping up.
+func (c *fakeCluster) InStep(record.PartitionID, int32) bool { return true }
+
 // Leader is what a broker's replica knows.
 func (c *fakeCluster) Leader(record.PartitionID) (int32, record.LeaderEpoch) {
 	c.mu.Lock()

@@ -125,9 +125,9 @@ func (s *Server) alive(node int32) bool {
 }
 
 // preferred is the replica that a consumer in rack should read from (KIP-392):
-// one that is up and in its rack, when the leader, which is asked, is in
+// one that keeps up and is in its rack, when the leader, which is asked, is in
 // another. -1 is the leader itself.
-func (s *Server) preferred(rack string, p *cluster.Partition) int32 {
+func (s *Server) preferred(rack string, id record.PartitionID, p *cluster.Partition) int32 {
 	if rack == "" || len(p.Replicas) < 2 {
 		return -1
 	}
@@ -139,7 +139,7 @@ func (s *Server) preferred(rack string, p *cluster.Partition) int32 {
 		if b.ID == s.cfg.NodeID {
 			return -1
 		}
-		if found < 0 && s.alive(b.ID) {
+		if found < 0 && s.alive(b.ID) && s.cfg.Partitions.InStep(id, b.ID) {
 			found = b.ID
 		}
 	}

@@ -1,0 +1,55 @@
+package broker
+
+import (
+	"sync"
+	"time"
+
+	"tidewater/broker/cluster"
+	"tidewater/broker/multiraft"
+)
+
+const (
+	// stepEvery is how long what is known of a partition's replicas is used.
+	stepEvery = time.Second
+	// stepEntries is how many entries behind the leader a replica may be to
+	// serve consumers: some hundred milliseconds of a busy partition.
+	stepEntries = 1000
+)
+
+// steps is which replicas of a partition keep up with its leader, as it was
+// when a consumer last asked.
+type steps struct {
+	mu    sync.Mutex // guards what follows
+	asked time.Time
+	nodes map[int32]bool
+}
+
+// inStep says whether the replica on node keeps up, by what was last asked of
+// the group, and asks again when that is old. It does not wait.
+func (h *hosted) inStep(host *multiraft.Host, node int32, p *cluster.Partition) bool {
+	s := &h.steps
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p == nil {
+		return false
+	}
+	if time.Since(s.asked) > stepEvery {
+		s.asked = time.Now()
+		// A busy queue only leaves the answer old.
+		_ = host.Do(h.ID(), func(g *multiraft.Group) { s.take(g, p) })
+	}
+	return s.nodes[node]
+}
+
+// take runs on the group's loop.
+func (s *steps) take(g *multiraft.Group, p *cluster.Partition) {
+	nodes := map[int32]bool{}
+	for _, m := range g.Members() {
+		if node, ok := p.NodeOf(m.Replica); ok && m.Voter && m.Active && !m.Copying && m.Match+stepEntries >= g.Committed() {
+			nodes[node] = true
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.nodes = nodes
+}
