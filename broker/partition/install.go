@@ -161,6 +161,9 @@ func (p *Partition) openAbove(c *copied, begin *copyFrame) error {
 	if err := makeDir(p.cfg.FS, p.cfg.Dir); err != nil {
 		return err
 	}
+	p.mu.Lock()
+	p.announced = true
+	p.mu.Unlock()
 	mark := copyFile{first: begin.first, last: c.state.index}
 	if err := mark.write(p.cfg.FS, p.cfg.Dir); err != nil {
 		return err
@@ -341,20 +344,24 @@ func (p *Partition) setStale(log *segment.Log, held bool) {
 // written that the copy file is about, it must be gone.
 func (p *Partition) clearStale() error {
 	p.mu.Lock()
-	stale, held := p.stale, p.staleHeld
+	stale, held, announced := p.stale, p.staleHeld, p.announced
 	p.mu.Unlock()
-	if stale == nil {
+	if stale == nil && !announced {
 		return nil
 	}
 	if held {
 		return fmt.Errorf("%w: %s: the mark of the last copy is not durable yet", logio.ErrBusy, p.Name())
 	}
-	if err := stale.Drop(); err != nil {
-		return err
+	if stale != nil {
+		if err := stale.Drop(); err != nil {
+			return err
+		}
 	}
 	if err := removeCopyFile(p.cfg.FS, p.cfg.Dir); err != nil {
 		return err
 	}
-	p.setStale(nil, false)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stale, p.staleHeld, p.announced = nil, false, false
 	return nil
 }

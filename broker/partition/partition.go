@@ -55,6 +55,8 @@ type Partition struct {
 	// successors do not count durably yet.
 	stale     *segment.Log
 	staleHeld bool
+	// announced: a copy file lies in the directory, or may.
+	announced bool
 	pins      []*pin
 	// writeWanted: a follower waits for what WriteSegments has to write.
 	writeWanted bool
