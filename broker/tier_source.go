@@ -45,5 +45,8 @@ func (s archiveSource) SetArchived(ctx context.Context, end record.Offset, manif
 	return s.p.SetArchived(ctx, end, manifest)
 }
 
+// Confirm implements archive.Source.
+func (s archiveSource) Confirm(ctx context.Context) error { return s.p.Confirm(ctx) }
+
 // Seal implements archive.Source.
 func (s archiveSource) Seal() { s.p.Seal() }

@@ -30,20 +30,43 @@ func (p *Partition) propose(c command, done func(error)) {
 
 // commit proposes a command and waits for it or for the end of ctx.
 func (p *Partition) commit(ctx context.Context, c command) error {
+	return p.await(ctx, func(done func(error)) { p.propose(c, done) })
+}
+
+// Confirm returns nil when a majority has said, after the call, that this
+// replica leads: whoever is about to do what no former leader may do asks for
+// it last.
+func (p *Partition) Confirm(ctx context.Context) error {
+	return p.await(ctx, func(done func(error)) {
+		err := p.cfg.Host.Do(p.cfg.ID, func(g Group) {
+			if err := p.checkLeader(g); err != nil {
+				done(err)
+				return
+			}
+			g.ReadIndex(func(_ record.Index, err error) { done(p.asLog(err)) })
+		})
+		if err != nil {
+			done(p.asLog(err))
+		}
+	})
+}
+
+// await waits for what begin promises to tell once, or for the end of ctx.
+func (p *Partition) await(ctx context.Context, begin func(done func(error))) error {
 	outcome := make(chan error, 2) // room for both answers, so that neither blocks
 	done := make(chan struct{})
-	p.propose(c, func(err error) {
+	begin(func(err error) {
 		outcome <- err
 		close(done)
 	})
 	if p.cfg.Wait != nil {
 		if err := p.cfg.Wait(ctx, done); err != nil {
-			return fmt.Errorf("wait for entry of %s: %w", p.Name(), err)
+			return fmt.Errorf("wait for the group of %s: %w", p.Name(), err)
 		}
 		return <-outcome
 	}
 	stop := context.AfterFunc(ctx, func() {
-		outcome <- fmt.Errorf("wait for entry of %s: %w", p.Name(), context.Cause(ctx))
+		outcome <- fmt.Errorf("wait for the group of %s: %w", p.Name(), context.Cause(ctx))
 	})
 	defer stop()
 	return <-outcome

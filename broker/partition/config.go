@@ -168,6 +168,9 @@ type Group interface {
 	// Propose appends data to the log; StateMachine.Append has been called
 	// with it when this returns.
 	Propose(data []byte) (record.Index, error)
+	// ReadIndex calls done once a majority has confirmed that this replica
+	// leads, or with the reason why not.
+	ReadIndex(done func(record.Index, error))
 	// Release says that every entry up to the mark is in synced segments.
 	Release(m journal.Mark)
 }

@@ -2,6 +2,7 @@ package partition
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/cryptotest"
 
@@ -252,5 +253,27 @@ func TestCopyCarriesTransactions(t *testing.T) {
 	}
 	if got := f.brokers[1].p.live.producers.txns.aborted; len(got) != 1 || got[0].ProducerID != 70 {
 		t.Errorf("aborted: %+v", got)
+	}
+}
+
+// A leader is confirmed by its majority; one that is cut off is not, and says so
+// when it finds out.
+func TestConfirm(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	f := newFleet(t, 7, 2)
+	seq := behind(f, "new")
+	f.brokers[1].boot()
+	joinAndLead(f, "new", seq)
+	old := f.leader()
+	if err := old.p.Confirm(context.Background()); err != nil {
+		t.Errorf("leader: %v", err)
+	}
+	other := f.brokers[2-old.id]
+	if err := other.p.Confirm(context.Background()); !errors.Is(err, logio.ErrNotLeader) {
+		t.Errorf("follower: %v", err)
+	}
+	other.stop()
+	if err := old.p.Confirm(context.Background()); !errors.Is(err, logio.ErrNotLeader) {
+		t.Errorf("without a majority: %v", err)
 	}
 }

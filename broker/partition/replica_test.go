@@ -33,6 +33,9 @@ func (g *fakeGroup) Do(_ record.PartitionID, task func(Group)) error {
 }
 func (g *fakeGroup) Leadership() multiraft.Leadership { return g.lead }
 func (g *fakeGroup) Release(m journal.Mark)           { g.mark = m }
+func (g *fakeGroup) ReadIndex(done func(record.Index, error)) {
+	done(g.last, g.err)
+}
 func (g *fakeGroup) Propose(data []byte) (record.Index, error) {
 	if g.err != nil {
 		return 0, g.err

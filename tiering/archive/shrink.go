@@ -54,7 +54,8 @@ func (p *Partition) spill(ctx context.Context, next *manifest.Manifest) error {
 
 // collect deletes retired objects whose time has come, and old manifests. The
 // fence is checked right before: the list is then the newest there is, and
-// what it retires no manifest of any incarnation will name again.
+// what it retires no manifest of any incarnation will name again. After that a
+// majority confirms that this broker leads the partition.
 func (p *Partition) collect(ctx context.Context) error {
 	m := p.w.Current()
 	if len(m.Retired) > len(p.deleted) && p.due() {
@@ -95,6 +96,9 @@ func (p *Partition) deleteRipe(ctx context.Context, m *manifest.Manifest) error 
 		return err
 	}
 	if err := p.w.Check(ctx); err != nil {
+		return err
+	}
+	if err := p.cfg.Source.Confirm(ctx); err != nil {
 		return err
 	}
 	if err := p.cfg.Store.Delete(ctx, ripe...); err != nil {

@@ -45,6 +45,9 @@ type Source interface {
 	// is in the bucket by the manifest of that number; local bytes below may
 	// go from then on.
 	SetArchived(ctx context.Context, end record.Offset, manifest uint64) error
+	// Confirm returns nil when a majority of the partition's replicas has said,
+	// after the call, that this one leads: only then is anything deleted.
+	Confirm(ctx context.Context) error
 	// Seal asks that the active segment be sealed soon, because too many bytes
 	// wait for the bucket. It does not block.
 	Seal()

@@ -225,6 +225,16 @@ func (l *Log) Archived() (record.Offset, uint64) {
 	return l.archived, l.manifest
 }
 
+// Confirm implements archive.Source.
+func (l *Log) Confirm(context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.leading {
+		return logio.ErrNotLeader
+	}
+	return nil
+}
+
 // Seal implements archive.Source.
 func (l *Log) Seal() {
 	l.mu.Lock()
