@@ -80,7 +80,7 @@ func (p *Partition) install(ctx context.Context, s multiraft.Snapshot) error {
 		return fmt.Errorf("%w: RaftSnapshot of cluster %x, partition %s", ErrCorrupt, id.ClusterID, id.Partition)
 	}
 	state.index, state.term = s.Index, s.Term
-	if err := p.gone(); err != nil {
+	if err := p.prepare(nil); err != nil {
 		return err
 	}
 	if err := p.clearStale(); err != nil {
@@ -99,23 +99,17 @@ func (p *Partition) install(ctx context.Context, s multiraft.Snapshot) error {
 	return err
 }
 
-// gone says why nothing is to be copied any more.
-func (p *Partition) gone() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return fmt.Errorf("%w: %s", logio.ErrClosed, p.Name())
-	}
-	return p.stopped
-}
-
-// prepare hands the copy to Restore or Abandon.
+// prepare hands the copy to Restore or Abandon; nil begins one. Either says why
+// nothing is to be copied any more.
 func (p *Partition) prepare(c *copied) error {
-	if err := p.gone(); err != nil {
-		return err
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	switch {
+	case p.closed:
+		return fmt.Errorf("%w: %s", logio.ErrClosed, p.Name())
+	case p.stopped != nil:
+		return p.stopped
+	}
 	p.prepared = c
 	return nil
 }
