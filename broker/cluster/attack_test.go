@@ -1,8 +1,11 @@
 package cluster
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"tidewater/broker/multiraft"
 	"tidewater/internal/record"
@@ -32,5 +35,19 @@ func TestCheckpointOutlastsABusyShard(t *testing.T) {
 	}
 	if raft.released != record.Index(len(raft.entries)) {
 		t.Errorf("released to %d of %d", raft.released, len(raft.entries))
+	}
+}
+
+// The journal of a broker dies while groups that it leads rest, the
+// controller's among them: its heartbeats alone would keep the others from ever
+// looking for another leader, so the broker must end.
+func TestDeadJournalEndsTheBrokerOfACluster(t *testing.T) {
+	c, _, _ := cluster(t, 1)
+	c.cfg.Peers = struct{ Peers }{}
+	c.Machine().Stopped(multiraft.ErrStopped)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := c.Run(ctx); !errors.Is(err, multiraft.ErrStopped) {
+		t.Errorf("the controller's loop ended with %v", err)
 	}
 }

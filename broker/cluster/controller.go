@@ -208,14 +208,23 @@ func (c *Controller) change(ctx context.Context, validateOnly bool, plan func(pl
 	return nil, fmt.Errorf("%w, %d times", ErrConflict, conflictsMax)
 }
 
-// Run syncs the store every CheckpointEvery until ctx ends.
+// Run syncs the store every CheckpointEvery until ctx ends. Where there are
+// other brokers it fails once this one's replica has stopped: its journal is
+// dead, and as long as it answers heartbeats, groups that rest and that it led
+// look for no other leader.
 func (c *Controller) Run(ctx context.Context) error {
 	t := time.NewTicker(c.cfg.CheckpointEvery)
 	defer t.Stop()
+	var stopped <-chan struct{}
+	if c.cfg.Peers != nil {
+		stopped = c.machine.stopped
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-stopped:
+			return fmt.Errorf("controller's replica stopped: %w", c.machine.failure)
 		case <-t.C:
 			if err := c.Checkpoint(); err != nil {
 				return err
