@@ -479,4 +479,17 @@ func TestNotReady(t *testing.T) {
 	}
 }
 
+// A leader whose term is not confirmed does not answer below the high watermark
+// that it knows either: the leader before it may have shown a higher one, and
+// the answer would take it back.
+func TestUnconfirmedLeaderShowsNoMarks(t *testing.T) {
+	w := newWorld(t).open()
+	w.append(w.batch(3, 5, nil))
+	term := w.p.Leadership().Term
+	w.p.StateMachine().Lead(multiraft.Leadership{Term: term + 1, Leader: 1, Leading: true})
+	if res, err := w.p.Read(context.Background(), logio.ReadRequest{BytesMax: 100, MinOne: true, CurrentEpoch: -1}); !errors.Is(err, logio.ErrNotAvailable) {
+		t.Errorf("read below the known high watermark: %+v, %v", res, err)
+	}
+}
+
 func second[T any](_ T, err error) error { return err }

@@ -36,9 +36,12 @@ func (p *Partition) Read(ctx context.Context, r logio.ReadRequest) (logio.ReadRe
 	return res, nil
 }
 
-// checkRead says whether this replica answers r now. It needs mu.
+// checkRead says whether this replica answers r now. A leader whose term is not
+// confirmed answers nothing, not even below the high watermark that it knows:
+// the answer shows that mark too, and the one before it may have shown a higher
+// one to the same client. It needs mu.
 func (p *Partition) checkRead(r *logio.ReadRequest, o *logio.Offsets) error {
-	if err := p.readable(r.Offset >= o.HighWatermark); err != nil && !(r.Follower && p.following()) {
+	if err := p.readable(true); err != nil && !(r.Follower && p.following()) {
 		return err
 	}
 	switch {
