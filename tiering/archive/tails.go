@@ -151,7 +151,12 @@ func (t *Tails) RunOnce(ctx context.Context) error {
 	}
 	if now := t.cfg.Now(); now.Sub(t.trimmed) >= t.cfg.TrimEvery {
 		t.trimmed = now
-		if err := t.trim.runOnce(ctx, t.archivedEnd, t.number+1, false); err != nil {
+		err := t.trim.runOnce(ctx, t.archivedEnd, t.number+1, false)
+		if errors.Is(err, manifest.ErrFenced) {
+			// The controller took this broker for dead and trims its series, too.
+			err = t.trim.follow(ctx)
+		}
+		if err != nil {
 			faults = append(faults, err)
 		}
 	}

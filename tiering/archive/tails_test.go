@@ -418,3 +418,42 @@ func TestDeadSeriesAreRetired(t *testing.T) {
 		t.Fatalf("%d claims are left once a higher one stands", n)
 	}
 }
+
+// A broker that was cut off is taken for dead and its series retired; it comes
+// back and goes on with the same series: nothing that is not covered is lost,
+// and it trims again.
+func TestSeriesTakenForDeadGoesOn(t *testing.T) {
+	w := newWorld(t)
+	p := w.partition(w.log)
+	w.run(p)
+	tails := w.tails(1, archive.Faults{}, archive.Led{Source: w.log, Archive: p})
+	put := func() {
+		w.fill(w.log, 3)
+		w.must(tails.RunOnce(t.Context()))
+	}
+	archived := func() {
+		w.log.Roll()
+		w.run(p)
+	}
+	put()
+	put()
+	archived()
+	put()
+	var asked []manifest.Class
+	k := w.keeper(2, 4, nil, &asked)
+	w.must(k.RunOnce(t.Context())) // knows no other broker, retires 1 and 2
+	put()
+	archived()
+	put()
+	for range 3 {
+		w.clock = w.clock.Add(2 * time.Minute)
+		w.must(tails.RunOnce(t.Context()))
+	}
+	all := w.readAll()
+	if all[0].Number != 5 {
+		t.Fatalf("oldest object is %d, want 5", all[0].Number)
+	}
+	if run, end := w.tailRun(36); end != 45 || !bytes.Equal(run, w.log.Bytes(36, 45)) {
+		t.Fatalf("what is not covered reaches %d, want 45", end)
+	}
+}

@@ -170,23 +170,32 @@ func (t *seriesTrim) deleteRetired(ctx context.Context) error {
 // load reads the state of a series that another process wrote; at most
 // tailsMax objects are looked at in one go.
 func (t *seriesTrim) load(ctx context.Context, tailsMax int) error {
+	if err := t.follow(ctx); err != nil {
+		return err
+	}
+	return t.loadTails(ctx, tailsMax)
+}
+
+// follow goes on from the newest tail manifest, whoever wrote it. Among several
+// that trim one series numbers are taken once, and what each retires is covered,
+// so none undoes another's work.
+func (t *seriesTrim) follow(ctx context.Context) error {
 	s := t.cur.Series
 	numbers, err := manifest.Numbers(ctx, t.store, t.layout.TailManifestPrefix(s), 0)
+	if err != nil || len(numbers) == 0 {
+		return err
+	}
+	body, err := t.store.Get(ctx, t.layout.TailManifest(s, numbers[len(numbers)-1]), 0, -1)
 	if err != nil {
 		return err
 	}
-	if len(numbers) > 0 {
-		body, err := t.store.Get(ctx, t.layout.TailManifest(s, numbers[len(numbers)-1]), 0, -1)
-		if err != nil {
-			return err
-		}
-		m, err := manifest.DecodeTailManifest(body)
-		if err != nil {
-			return err
-		}
-		t.cur, t.oldest = *m, numbers[0]
+	m, err := manifest.DecodeTailManifest(body)
+	if err != nil {
+		return err
 	}
-	return t.loadTails(ctx, tailsMax)
+	t.cur, t.oldest, t.pending = *m, numbers[0], nil
+	t.live = slices.DeleteFunc(t.live, func(l liveTail) bool { return l.number < t.cur.First })
+	return nil
 }
 
 // loadTails reads extents of objects that follow those known.
