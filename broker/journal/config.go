@@ -63,6 +63,8 @@ type Fault struct {
 	// KeepHardStates lets a file be reused although the newest hard state of
 	// a group stands in it only: votes are lost (DESIGN 3.3).
 	KeepHardStates bool
+	// RetrySync tries a failed sync again and goes on if that succeeds.
+	RetrySync bool
 }
 
 // Validate fills in defaults and collects every fault of the configuration.

@@ -271,7 +271,11 @@ func (j *Journal) sync() error {
 	if !j.buf.dirty {
 		return nil
 	}
-	if err := j.active().f.Sync(); err != nil {
+	err := j.active().f.Sync()
+	if err != nil && j.cfg.Fault.RetrySync {
+		err = j.active().f.Sync()
+	}
+	if err != nil {
 		return j.die("sync "+j.active().name, err)
 	}
 	j.buf.dirty = false

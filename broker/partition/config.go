@@ -88,6 +88,11 @@ type Fault struct {
 	AckUncommittedDuplicates bool
 	// TrimBeforeArchived lets local retention pass the archived end.
 	TrimBeforeArchived bool
+	// KeepProducers leaves the producers as they are when a truncation rolls
+	// the log back.
+	KeepProducers bool
+	// ShowUnconfirmed has a leader answer before its term is confirmed.
+	ShowUnconfirmed bool
 }
 
 // Restored is a partition's state in a bucket: everything that a log which

@@ -171,7 +171,7 @@ func (p *Partition) readable(ready bool) error {
 		return fmt.Errorf("%w: %s", logio.ErrClosed, p.Name())
 	case !p.lead.Leading:
 		return fmt.Errorf("%w: %s: broker %d does", logio.ErrNotLeader, p.Name(), p.lead.Leader)
-	case ready && !p.lead.Ready:
+	case ready && !p.lead.Ready && !p.cfg.Fault.ShowUnconfirmed:
 		return fmt.Errorf("%w: %s: term %d is not confirmed yet", logio.ErrNotAvailable, p.Name(), p.lead.Term)
 	}
 	return nil

@@ -96,6 +96,9 @@ func (p *Partition) rebuild() {
 		live.index, live.term = e.Index, e.Term
 	}
 	live.producers.txns.commit(p.highWatermark)
+	if p.cfg.Fault.KeepProducers {
+		live.producers = p.live.producers
+	}
 	p.live = live
 }
 

@@ -61,6 +61,12 @@ type Rule struct {
 	FlipBit int64
 	// FreeBytes replaces the answer of Free.
 	FreeBytes int64
+	// Lie claims success of a call that changes names, or of a sync, without
+	// doing it.
+	Lie bool
+	// LoseWrites has a sync that fails forget what it was to make durable: a
+	// later one that succeeds says nothing of it, as on Linux.
+	LoseWrites bool
 }
 
 // Fault is a disk that goes wrong on order. It is safe for concurrent use if
@@ -167,8 +173,12 @@ func (f *Fault) MkdirAll(dir string) error { return f.named(OpMkdirAll, dir, f.F
 func (f *Fault) SyncDir(dir string) error { return f.named(OpSyncDir, dir, f.FS.SyncDir) }
 
 func (f *Fault) named(op Op, name string, do func(string) error) error {
-	if err := f.fail(Call{Op: op, Name: name}); err != nil {
-		return err
+	r := f.strike(Call{Op: op, Name: name})
+	switch {
+	case r != nil && r.Err != nil:
+		return fmt.Errorf("%s %s: %w", op, name, r.Err)
+	case r != nil && r.Lie:
+		return nil
 	}
 	return do(name)
 }
@@ -244,8 +254,15 @@ func (f *faultFile) tear(p []byte, n int, off int64) error {
 
 // Sync implements File. A failed sync does not reach the disk below.
 func (f *faultFile) Sync() error {
-	if err := f.disk.fail(Call{Op: OpSync, Name: f.name}); err != nil {
-		return err
+	r := f.disk.strike(Call{Op: OpSync, Name: f.name})
+	if m, ok := f.File.(*memHandle); ok && r != nil && r.LoseWrites {
+		m.forget()
+	}
+	switch {
+	case r != nil && r.Err != nil:
+		return fmt.Errorf("%s %s: %w", OpSync, f.name, r.Err)
+	case r != nil && r.Lie:
+		return nil
 	}
 	return f.File.Sync()
 }

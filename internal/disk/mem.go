@@ -139,6 +139,31 @@ func newOdds(rng *rand.Rand) odds {
 
 func (o odds) survives() bool { return o.rng.Float64() < o.per }
 
+// Rot flips a bit of what is durable in one of the files that may rot, as rng
+// decides, and gives its name; "" if none of them has any bytes.
+func (m *Mem) Rot(rng *rand.Rand, may func(name string) bool) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var names []string
+	for _, name := range m.durable.sorted() {
+		if f := m.durable[name]; f != nil && m.now[name] == f && f.durable.size > 0 && len(f.writes) == 0 && may(name) {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	name := names[rng.IntN(len(names))]
+	f := m.durable[name]
+	at := rng.Int64N(f.durable.size)
+	block := make([]byte, 1)
+	f.durable.read(block, at)
+	block[0] ^= 1 << rng.IntN(8)
+	f.durable.write(block, 1, at)
+	f.now = f.durable.clone()
+	return name
+}
+
 func clean(name string) string { return path.Clean(strings.TrimPrefix(name, "/")) }
 
 func missing(op, name string) error { return &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist} }

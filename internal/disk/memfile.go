@@ -208,10 +208,22 @@ func (h *memHandle) Sync() error {
 		return err
 	}
 	defer h.disk.mu.Unlock()
-	if len(h.file.writes) > 0 {
-		h.file.durable, h.file.writes = h.file.now.clone(), nil
+	for _, w := range h.file.writes {
+		if w.cut {
+			h.file.durable.resize(w.size)
+		} else {
+			h.file.durable.write(w.data, w.size, w.at)
+		}
 	}
+	h.file.writes = nil
 	return nil
+}
+
+// forget has what was not synced never become durable, though it can be read.
+func (h *memHandle) forget() {
+	h.disk.mu.Lock()
+	defer h.disk.mu.Unlock()
+	h.file.writes = nil
 }
 
 // Truncate implements File.

@@ -20,6 +20,8 @@ type Faults struct {
 	// ReuseTailSeries lets a restarted broker write the tail numbers of its
 	// former life again.
 	ReuseTailSeries bool
+	// OverwriteManifest takes a manifest's number although it is taken.
+	OverwriteManifest bool
 }
 
 // Config of a Partition.
@@ -168,7 +170,7 @@ func (p *Partition) lead(ctx context.Context, marks Marks) error {
 	p.publish()
 	p.lives++
 	w, err := manifest.OpenWriter(ctx, manifest.WriterConfig{
-		Store: p.cfg.Store, Dir: p.cfg.Dir, Epoch: marks.Epoch, Keep: p.cfg.KeepManifests,
+		Store: p.cfg.Store, Dir: p.cfg.Dir, Epoch: marks.Epoch, Keep: p.cfg.KeepManifests, Overwrite: p.cfg.Faults.OverwriteManifest,
 		Name: fmt.Sprintf("%s.e%d.%d", p.cfg.Name, marks.Epoch, p.lives),
 	})
 	if err != nil {

@@ -21,6 +21,8 @@ type WriterConfig struct {
 	Name string
 	// Keep is how many manifests stay for readers that are behind; 0 is 32.
 	Keep uint64
+	// Overwrite is a planted fault: numbers are taken without a condition.
+	Overwrite bool
 }
 
 const defaultKeep = 32
@@ -102,7 +104,11 @@ func (w *Writer) Settle(ctx context.Context) error {
 		return nil
 	}
 	n := w.pending.Number
-	found, err := Create(ctx, w.cfg.Store, w.cfg.Dir.Manifest(n), w.pendingBody)
+	create := Create
+	if w.cfg.Overwrite {
+		create = overwrite
+	}
+	found, err := create(ctx, w.cfg.Store, w.cfg.Dir.Manifest(n), w.pendingBody)
 	if err != nil {
 		return fmt.Errorf("write manifest %d of %s: %w", n, w.cfg.Dir.ID, err)
 	}
@@ -114,6 +120,10 @@ func (w *Writer) Settle(ctx context.Context) error {
 	}
 	w.cur, w.pending, w.pendingBody = w.pending, nil, nil
 	return nil
+}
+
+func overwrite(ctx context.Context, store objstore.Store, key string, body []byte) (found bool, err error) {
+	return false, store.Put(ctx, key, body)
 }
 
 // Check confirms that the current manifest is still the newest, before
