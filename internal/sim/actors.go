@@ -26,7 +26,9 @@ func (l *life) openActors() {
 		}
 		err := l.tier.tails.RunOnce(ctx)
 		for _, p := range l.parts {
-			l.bucketEnd(p.ID())
+			if p.Leadership().Ready {
+				l.bucketEnd(p.ID())
+			}
 		}
 		return err
 	})
@@ -36,8 +38,11 @@ func (l *life) openActors() {
 		}
 		return l.tier.keeper.RunOnce(ctx)
 	})
+	if !l.node.c.alone() {
+		l.every("members", 250*time.Millisecond, l.changeMembers)
+	}
 	l.every("table", 2*time.Second, func() error { return l.commitTable(ctx) })
-	watch := &archive.RootWatch{Store: l.bucket, Layout: l.node.layout, Passed: func(error) { l.pass() }}
+	watch := &archive.RootWatch{Store: l.bucket, Layout: l.node.c.layout, Passed: func(error) { l.passed() }}
 	l.every("root", time.Second, func() error { return watch.RunOnce(ctx) })
 }
 
@@ -52,7 +57,7 @@ func (l *life) every(name string, pause time.Duration, turn func() error) {
 		l.tier.errs[name] = err
 		if err != nil {
 			if errText(err) != errText(before) {
-				l.w.say("boot %d.%d %s: %v", l.node.layout.Incarnation, l.boot, name, err)
+				l.w.say("node %d.%d %s: %v", l.node.c.layout.Incarnation, l.node.id, name, err)
 			}
 			l.judge(name, err)
 		}
@@ -68,15 +73,19 @@ func (l *life) judge(name string, err error) {
 	var stopped *commit.StoppedError
 	switch {
 	case errors.As(err, &stopped):
-		if !l.node.zombie {
+		if !l.node.c.zombie {
 			l.w.violate(rows, "%s: %v", name, err)
 		}
 	case errors.Is(err, manifest.ErrFenced):
-		if !l.node.zombie {
+		// Among several brokers a leader may learn from the bucket that it is
+		// one no longer.
+		if !l.node.c.zombie && l.node.c.alone() {
 			l.w.violateUnlessBlind(fencing, "the newest incarnation was fenced: %s: %v", name, err)
 		}
 	case errors.Is(err, manifest.ErrCorrupt), errors.Is(err, record.ErrCorrupt), errors.Is(err, partition.ErrCorrupt), errors.Is(err, journal.ErrCorrupt):
-		l.w.violate(sane, "%s: %v", name, err)
+		if !l.node.rotten {
+			l.w.violate(sane, "%s: %v", name, err)
+		}
 	}
 }
 
@@ -113,13 +122,16 @@ func (l *life) commitTable(ctx context.Context) error {
 	if l.tier.committer == nil {
 		return errUnreached
 	}
+	if !l.commits() {
+		return nil
+	}
 	round, err := l.tier.committer.RunOnce(ctx)
 	if round.Moved {
 		l.w.stats.Rounds++
 		for _, d := range round.Done {
 			l.w.stats.Rows += int(d.Rows)
 		}
-		l.w.say("boot %d.%d table: %s", l.node.layout.Incarnation, l.boot, l.tier.committer.Offsets())
+		l.w.say("node %d.%d table: %s", l.node.c.layout.Incarnation, l.node.id, l.tier.committer.Offsets())
 	}
 	l.w.checkTableHeld(ctx)
 	if errors.Is(err, commit.ErrMoved) {

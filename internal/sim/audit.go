@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"tidewater/broker/partition"
 	"tidewater/catalog"
 	"tidewater/iceberg/commit"
 	"tidewater/iceberg/tablefs"
@@ -23,16 +24,7 @@ import (
 func (w *world) epilogue(ctx context.Context) {
 	w.say("epilogue")
 	w.heal()
-	for n, then := range []func(){
-		func() {
-			w.say("the power is cut")
-			w.active.kill()
-			w.active.disk.Crash(w.rng)
-			w.active.boot()
-		},
-		func() { w.lose(false) },
-		nil,
-	} {
+	for n, then := range []func(){w.cutPower, func() { w.lose(false) }, nil} {
 		w.settle()
 		if !w.failed() {
 			w.audit(ctx, n != 1) // the table did not change in the power cut
@@ -42,6 +34,16 @@ func (w *world) epilogue(ctx context.Context) {
 		}
 		then()
 	}
+}
+
+// cutPower ends every process and has the disks forget what they may.
+func (w *world) cutPower() {
+	w.say("the power is cut")
+	w.active.kill()
+	for _, n := range w.active.nodes {
+		n.disk.Crash(w.rng)
+	}
+	w.active.boot()
 }
 
 // settle lets the world go on without faults until nothing is left to do.
@@ -61,34 +63,78 @@ func (w *world) settle() {
 
 // unrest says what is still to be done, "" for nothing.
 func (w *world) unrest() string {
-	l := w.active.life
-	if w.restoring || l == nil || l.sick || l.tier.tails == nil {
-		return fmt.Sprintf("no broker serves (restoring %t)", w.restoring)
+	if w.restoring {
+		return "the restore is not through"
+	}
+	for _, n := range w.active.nodes {
+		if l := n.life; !n.lost && (l == nil || !l.up || l.sick || l.tier.tails == nil) {
+			return fmt.Sprintf("broker %d does not serve", n.id)
+		}
+	}
+	if n := w.active.hurt; n != nil {
+		return fmt.Sprintf("broker %d's replicas are not whole again: %v", n.id, w.active.agreeing)
 	}
 	for _, p := range w.people {
 		if p.idempotent && slices.ContainsFunc(p.queue, func(s *sent) bool { return !s.answered }) {
 			return fmt.Sprintf("producer %d has %d batches unanswered", p.pid, len(p.queue))
 		}
 	}
-	for _, p := range l.parts {
-		o, err := p.Offsets()
-		if err != nil {
-			return fmt.Sprintf("partition %d: %v", p.truth.id.Partition, err)
+	lives := w.active.lives()
+	for _, t := range w.parts {
+		if why := w.restless(lives, t); why != "" {
+			return why
 		}
-		if end := l.bucketEnd(p.truth.id); end != o.HighWatermark {
-			return fmt.Sprintf("partition %d: the bucket has %d of %d: %v %v", p.truth.id.Partition, end, o.HighWatermark, l.tier.errs["tail"], l.tier.errs["archive"])
-		}
-		m, begun := l.tier.committer.Offsets().Marks[p.truth.id.Partition]
-		if m.End != o.HighWatermark && (begun || o.LogStart < o.HighWatermark) {
-			return fmt.Sprintf("partition %d: the table has %d of %d: %v", p.truth.id.Partition, m.End, o.HighWatermark, l.tier.errs["table"])
-		}
+	}
+	if why := w.active.apart(lives); why != "" {
+		return why
 	}
 	if w.replica != nil && !w.replica.caught {
 		return "the replica is behind the bucket"
 	}
-	for _, name := range []string{"segments", "retain", "archive", "tail", "keeper", "table", "root"} {
-		if err := l.tier.errs[name]; err != nil {
-			return fmt.Sprintf("%s: %v", name, err)
+	for _, l := range lives {
+		for _, name := range []string{"segments", "retain", "archive", "tail", "keeper", "table", "root"} {
+			if err := l.tier.errs[name]; err != nil {
+				return fmt.Sprintf("broker %d: %s: %v", l.node.id, name, err)
+			}
+		}
+	}
+	return ""
+}
+
+// restless says what is still to be done about one partition.
+func (w *world) restless(lives []*life, t *truth) string {
+	p := leaderOf(lives, t.id.Partition)
+	first := leaderOf(lives, 0)
+	if p == nil || first == nil {
+		return fmt.Sprintf("partition %d: nobody leads", t.id.Partition)
+	}
+	o, err := p.Offsets()
+	if err != nil {
+		return fmt.Sprintf("partition %d: %v", t.id.Partition, err)
+	}
+	errs := p.life.tier.errs
+	if end := p.life.bucketEnd(t.id); end != o.HighWatermark {
+		return fmt.Sprintf("partition %d: the bucket has %d of %d: %v %v", t.id.Partition, end, o.HighWatermark, errs["tail"], errs["archive"])
+	}
+	m, begun := first.life.tier.committer.Offsets().Marks[t.id.Partition]
+	if m.End != o.HighWatermark && (begun || o.LogStart < o.HighWatermark) {
+		return fmt.Sprintf("partition %d: the table has %d of %d: %v", t.id.Partition, m.End, o.HighWatermark, first.life.tier.errs["table"])
+	}
+	return ""
+}
+
+// apart says where the replicas of a group differ.
+func (c *cluster) apart(lives []*life) string {
+	for _, id := range c.groupIDs() {
+		var first partition.Agreed
+		for i, l := range lives {
+			a := l.partition(id).Agreed()
+			if i == 0 {
+				first = a
+			}
+			if a != first {
+				return fmt.Sprintf("group %s: broker %d has %+v, broker %d %+v", id, lives[0].node.id, first, l.node.id, a)
+			}
 		}
 	}
 	return ""
@@ -96,15 +142,40 @@ func (w *world) unrest() string {
 
 // audit reads everything there is and compares.
 func (w *world) audit(ctx context.Context, table bool) {
-	l := w.active.life
-	for _, p := range l.parts {
-		w.auditLog(ctx, l, p)
-		w.auditBucket(ctx, l, p)
+	w.still = true
+	defer func() { w.still = false }()
+	for _, t := range w.parts {
+		p := w.active.leader(t.id.Partition)
+		w.auditLog(ctx, p.life, p)
+		w.auditBucket(ctx, p.life, p)
+		w.auditFollowers(ctx, p)
 	}
 	if table {
-		w.auditTable(ctx, l)
+		w.auditTable(ctx, w.active.leader(0).life)
 	}
 	w.checkTableHeld(ctx)
+}
+
+// auditFollowers reads every other replica to its end.
+func (w *world) auditFollowers(ctx context.Context, leader *hosted) {
+	for _, l := range w.active.lives() {
+		p := l.parts[leader.truth.id.Partition]
+		if p == leader {
+			continue
+		}
+		o, _ := p.Offsets()
+		for at := o.LogStart; at < o.HighWatermark && !w.failed(); {
+			batches, err := p.Batches(ctx, at, o.HighWatermark, 16<<10)
+			if err != nil || len(batches) == 0 {
+				w.violate(equal, "%d: broker %d gives nothing at %d of [%d, %d): %v", p.truth.id.Partition, l.node.id, at, o.LogStart, o.HighWatermark, err)
+				return
+			}
+			for _, b := range batches {
+				p.truth.shown(w, equal, "a follower", b)
+				at = record.Batch(b).NextOffset()
+			}
+		}
+	}
 }
 
 // auditLog reads a partition from its start to its end: no gap, everything
@@ -117,9 +188,9 @@ func (w *world) auditLog(ctx context.Context, l *life, p *hosted) {
 	}
 	found := map[record.Offset]bool{}
 	for at := o.LogStart; at < o.HighWatermark && !w.failed(); {
-		next := w.read(ctx, l, p, logio.ReadRequest{Offset: at, BytesMax: 1 + w.rng.IntN(16<<10), MinOne: true, CurrentEpoch: -1})
+		_, next, err := w.read(ctx, l, p, logio.ReadRequest{Offset: at, BytesMax: 1 + w.rng.IntN(16<<10), MinOne: true, CurrentEpoch: -1})
 		if next == at {
-			w.violate(acked, "%d: nothing can be read at %d of [%d, %d)", p.truth.id.Partition, at, o.LogStart, o.HighWatermark)
+			w.violate(acked, "%d: nothing can be read at %d of [%d, %d): %v", p.truth.id.Partition, at, o.LogStart, o.HighWatermark, err)
 		}
 		at = next
 	}

@@ -93,14 +93,14 @@ func (g *ground) manifest(key string, body []byte) {
 }
 
 // bucketFor gives the bucket as one process reaches it: touch is told of each
-// call before and after it happened, during is what goes on while one is slow.
-func (w *world) bucketFor(touch func(c objstore.Call, after bool), during func()) *objstore.Fault {
+// call before and after it happened, pass lets the time go by that it takes.
+func (w *world) bucketFor(touch func(c objstore.Call, after bool), pass func(time.Duration)) *objstore.Fault {
 	return &objstore.Fault{
 		Store:  w.ground,
-		Before: func(c objstore.Call) { w.now = w.now.Add(w.millis(1, 15)); touch(c, false) },
-		After:  func(c objstore.Call) { touch(c, true) },
+		Before: func(c objstore.Call) { pass(w.millis(0, 8)); touch(c, false) },
+		After:  func(c objstore.Call) { touch(c, true); pass(w.millis(0, 8)) },
 		Rule: func(c objstore.Call) objstore.Effect {
-			e := w.disturb(c, during)
+			e := w.disturb(c, pass)
 			w.trace.note("bucket", string(c.Op), c.Key)
 			return e
 		},
@@ -108,10 +108,10 @@ func (w *world) bucketFor(touch func(c objstore.Call, after bool), during func()
 }
 
 // disturb decides what the outage does to a call.
-func (w *world) disturb(c objstore.Call, during func()) objstore.Effect {
+func (w *world) disturb(c objstore.Call, pass func(time.Duration)) objstore.Effect {
 	switch w.outage {
 	case down:
-		w.now = w.now.Add(w.millis(1, 100))
+		pass(w.millis(1, 100))
 		return objstore.Effect{Err: objstore.ErrUnavailable}
 	case flaky:
 		switch n := w.rng.IntN(10); {
@@ -123,12 +123,14 @@ func (w *world) disturb(c objstore.Call, during func()) objstore.Effect {
 		}
 	case slow:
 		d := w.millis(0, 700)
-		return objstore.Effect{Delay: func(context.Context) {
-			w.now = w.now.Add(d)
-			during()
-		}}
+		return objstore.Effect{Delay: func(context.Context) { pass(d) }}
 	}
 	return objstore.Effect{}
+}
+
+// disturbedSince reports whether the bucket refused calls at some time since.
+func (w *world) disturbedSince(at time.Time) bool {
+	return w.outage == down || w.outage == flaky || !w.healed.Before(at)
 }
 
 // millis draws a duration in [lo, hi) milliseconds.

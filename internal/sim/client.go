@@ -21,7 +21,9 @@ type producer struct {
 	seq        int32
 	begun      bool // a batch of pid was acknowledged
 	acks       logio.Acks
-	node       *node // where it goes; nil is wherever the cluster is
+	cluster    *cluster // where it goes; nil is wherever the newest is
+	at         *node    // the broker that it takes for the leader
+	arrived    time.Time
 	queue      []*sent
 }
 
@@ -31,6 +33,7 @@ type sent struct {
 	answered bool
 	base     record.Offset // where it was acknowledged, -1 before
 	at       int           // number of restores when base was answered
+	after    record.Offset // what was acked of the partition before it was sent first
 	try      *try          // under way; nil when it is to be sent (again)
 }
 
@@ -84,6 +87,7 @@ func (p *producer) turn() {
 		}
 		if t := s.try; t != nil && !t.replied && (t.life.dead || p.w.now.After(t.deadline)) {
 			s.try = nil // no answer will come, or none in time
+			p.at = nil
 		}
 		if s.try == nil {
 			again = true
@@ -102,7 +106,7 @@ func (p *producer) turn() {
 			}
 		}
 	case !again && len(p.queue) < p.window() && !p.w.closing:
-		s := &sent{batch: p.make(), base: -1}
+		s := &sent{batch: p.make(), base: -1, after: p.part.ackedEnd, at: p.w.restores}
 		p.queue = append(p.queue, s)
 		p.send(s)
 	}
@@ -129,7 +133,7 @@ func (p *producer) make() record.Batch {
 	}
 	for range n {
 		w.payload++
-		w.alien[w.payload] = p.node != nil
+		w.alien[w.payload] = p.cluster != nil
 		value := make([]byte, 8+w.rng.IntN(w.shape.ValueBytesMax))
 		w.random(value)
 		binary.BigEndian.PutUint64(value, w.payload)
@@ -142,18 +146,53 @@ func (p *producer) make() record.Batch {
 	return batch
 }
 
-// send gives a batch to the broker that leads now, if one runs.
-func (p *producer) send(s *sent) {
-	to := p.node
-	if to == nil {
-		to = p.w.active
+// broker gives the process that the client takes for the partition's leader,
+// nil if it finds none.
+func (p *producer) broker() *life {
+	c := p.cluster
+	if c == nil {
+		c = p.w.active
 	}
-	l := to.life
-	if l == nil || len(l.parts) <= int(p.part.id.Partition) {
+	if p.at == nil || p.at.c != c {
+		p.at = c.bootstrap(p.part.id.Partition)
+	}
+	if p.at == nil || p.at.life == nil || !p.at.life.up {
+		p.at = nil
+		return nil
+	}
+	return p.at.life
+}
+
+// bootstrap gives the broker that leads a partition, as any broker tells.
+func (c *cluster) bootstrap(part int32) *node {
+	l := c.anyLife()
+	if l == nil {
+		return nil
+	}
+	if n := leadersView(l, part); n != nil {
+		return n
+	}
+	return l.node
+}
+
+// send gives a batch to the broker that leads now, if one runs. What one client
+// sends arrives in order.
+func (p *producer) send(s *sent) {
+	l := p.broker()
+	if l == nil {
 		return
 	}
 	t := &try{life: l, deadline: p.w.now.Add(requestTimeout)}
 	s.try = t
+	if p.arrived.Before(p.w.now) {
+		p.arrived = p.w.now
+	}
+	p.arrived = p.arrived.Add(time.Duration(p.w.rng.IntN(1000)) * time.Microsecond)
+	p.w.add(p.arrived.Sub(p.w.now), event{life: l, front: true, run: func() { p.arrive(s, t, l) }})
+}
+
+// arrive is what the broker does with a batch.
+func (p *producer) arrive(s *sent, t *try, l *life) {
 	l.parts[p.part.id.Partition].Append(logio.AppendRequest{Batch: slices.Clone(s.batch), Acks: p.acks, Done: func(r logio.AppendResult) {
 		if r.Err == nil && l.tier.passed {
 			p.w.violate(fencing, "a broker that knows it is passed acknowledged offset %d of %d", r.BaseOffset, p.part.id.Partition)
@@ -181,6 +220,9 @@ func (p *producer) answer(s *sent, t *try, r logio.AppendResult) {
 	case errors.Is(r.Err, logio.ErrOutOfOrderSequence):
 		p.outOfOrder(s, t, r.Err)
 	case retriable(r.Err):
+		if errors.Is(r.Err, logio.ErrNotLeader) || p.w.rng.IntN(4) == 0 {
+			p.at = nil
+		}
 		if !p.idempotent {
 			s.answered = true
 		}
@@ -213,7 +255,7 @@ func (p *producer) acknowledged(s *sent, t *try, base record.Offset) {
 		return // nothing was promised
 	}
 	w.stats.Acked++
-	if t.life.node != w.active || t.life.node.zombie {
+	if t.life.node.c != w.active || t.life.node.c.zombie {
 		// An answer of the incarnation before: it holds as far as the restore
 		// reached, which its cut has checked.
 		p.part.lostPIDs[p.pid] = true
@@ -221,6 +263,9 @@ func (p *producer) acknowledged(s *sent, t *try, base record.Offset) {
 	}
 	if s.base >= 0 && s.base != base && s.at == w.restores {
 		w.violate(once, "%d: one batch was acknowledged at %d and at %d", p.part.id.Partition, s.base, base)
+	}
+	if s.base < 0 && s.at == w.restores && base < s.after {
+		w.violate(ordered, "%d: a batch was acknowledged at %d, what lies up to %d was before it was sent", p.part.id.Partition, base, s.after)
 	}
 	s.base, s.at = base, w.restores
 	p.part.acknowledged(w, s.batch, base)
@@ -237,7 +282,7 @@ func (p *producer) outOfOrder(s *sent, t *try, err error) {
 			return
 		}
 	}
-	if s.answered || s.batch.ProducerID() != p.pid || t.life.node.zombie || t.life.dead {
+	if s.answered || s.batch.ProducerID() != p.pid || t.life.node.c.zombie || t.life.dead {
 		return
 	}
 	if !p.part.lostPIDs[p.pid] {

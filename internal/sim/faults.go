@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"tidewater/broker/multiraft"
 	"tidewater/internal/disk"
 	"tidewater/internal/record"
 )
@@ -14,7 +15,7 @@ import (
 func (w *world) newFaults() {
 	s := &w.shape
 	w.again(s.CrashEvery, func() {
-		if l := w.active.life; l != nil && l.fuse == 0 {
+		if l := w.active.anyLife(); l != nil && l.fuse == 0 {
 			l.arm(1 + w.rng.IntN(80))
 		}
 	})
@@ -23,6 +24,13 @@ func (w *world) newFaults() {
 	w.again(s.SyncEvery, w.failSync)
 	w.again(s.DeleteEvery, w.deleteRecords)
 	w.again(s.RestoreEvery, func() { w.lose(w.rng.IntN(10) < s.ZombieShare) })
+	w.again(s.PartitionEvery, w.partition)
+	w.again(s.PauseEvery, w.pause)
+	w.again(s.ClockEvery, w.jumpClock)
+	w.again(s.SlowEvery, w.slowDisk)
+	w.again(s.TransferEvery, w.transfer)
+	w.again(s.WipeEvery, w.wipeDisk)
+	w.again(s.RotEvery, w.rotBits)
 }
 
 // again does something again and again, d apart on average; never if d is 0.
@@ -30,22 +38,21 @@ func (w *world) again(d time.Duration, do func()) {
 	if d == 0 {
 		return
 	}
-	w.after(w.jitter(d), func() {
+	w.add(w.jitter(d), event{front: true, run: func() {
 		if !w.closing {
 			do()
 			w.again(d, do)
 		}
-	})
+	}})
 }
 
 // deleteRecords lets a client move a log start up to somewhere.
 func (w *world) deleteRecords() {
-	l := w.active.life
-	if l == nil || len(l.parts) == 0 {
+	p := w.active.leader(int32(w.rng.IntN(len(w.parts))))
+	if p == nil {
 		return
 	}
-	w.guard(l, func() {
-		p := l.parts[w.rng.IntN(len(l.parts))]
+	w.guard(p.life, false, func() {
 		o, err := p.Offsets()
 		if err != nil {
 			return
@@ -72,15 +79,15 @@ func (w *world) beginOutage() {
 	}
 	w.stats.Outages++
 	w.say("the bucket is %s", w.outage)
-	w.after(w.millis(200, 2500), func() {
-		w.outage = healthy
+	w.add(w.millis(200, 2500), event{front: true, run: func() {
+		w.outage, w.healed = healthy, w.now
 		w.say("the bucket is %s", w.outage)
-	})
+	}})
 }
 
 // fillDisk leaves a little room for a while: appends are refused, reads go on.
 func (w *world) fillDisk() {
-	n := w.active
+	n := w.anyNode()
 	free, err := n.disk.Free()
 	if err != nil || n.lost {
 		return
@@ -88,10 +95,10 @@ func (w *world) fillDisk() {
 	w.stats.Full++
 	n.disk.SetCapacity(diskBytes - free + w.rng.Int64N(64<<10))
 	w.say("the disk is full")
-	w.after(w.millis(200, 2000), func() {
+	w.add(w.millis(200, 2000), event{front: true, run: func() {
 		n.disk.SetCapacity(diskBytes)
 		w.say("the disk has room")
-	})
+	}})
 }
 
 var errMedium = errors.New("medium error")
@@ -100,29 +107,78 @@ var errMedium = errors.New("medium error")
 // replica and is started again after the power was cut, since what is on the
 // disk is not known.
 func (w *world) failSync() {
-	l := w.active.life
+	l := w.active.anyLife()
 	if l == nil {
 		return
 	}
 	w.stats.SyncFailures++
-	w.say("the next sync of the journal fails")
-	l.disk.Add(disk.Rule{Times: 1, Err: errMedium, When: func(c disk.Call) bool {
+	w.say("the next sync of broker %d's journal fails", l.node.id)
+	l.disk.Add(disk.Rule{Times: 1, Err: errMedium, LoseWrites: true, When: func(c disk.Call) bool {
 		return c.Op == disk.OpSync && strings.HasPrefix(c.Name, "journal/")
 	}})
+}
+
+func (w *world) anyNode() *node { return w.active.nodes[w.rng.IntN(len(w.active.nodes))] }
+
+// pause stops a process for a while, as SIGSTOP does: what it was doing it goes
+// on with later, and nothing tells it.
+func (w *world) pause() {
+	n := w.anyNode()
+	if w.active.alone() || n.life == nil || n.paused() {
+		return
+	}
+	d := w.millis(300, 4000)
+	n.stopped = w.now.Add(d)
+	w.stats.Pauses++
+	w.say("broker %d is stopped for %s", n.id, d)
+}
+
+// jumpClock sets a broker's clock.
+func (w *world) jumpClock() {
+	n := w.anyNode()
+	n.skew = w.millis(-40_000, 40_000)
+	w.stats.ClockJumps++
+	w.say("broker %d's clock is off by %s", n.id, n.skew)
+}
+
+// slowDisk makes each flush of a broker take long for a while.
+func (w *world) slowDisk() {
+	n := w.anyNode()
+	n.slow = true
+	w.stats.SlowDisks++
+	w.say("broker %d's disk is slow", n.id)
+	w.add(w.millis(300, 2500), event{front: true, run: func() { n.slow = false }})
+}
+
+// transfer asks a leader to hand over.
+func (w *world) transfer() {
+	ids := w.active.groupIDs()
+	id := ids[w.rng.IntN(len(ids))]
+	to := uint64(w.anyNode().id)
+	for _, l := range w.active.lives() {
+		_ = l.raft.Do(id, func(g *multiraft.Group) { g.Transfer(to, nil) })
+		l.stepSoon()
+	}
 }
 
 // heal ends every fault, and the brokers of the past.
 func (w *world) heal() {
 	w.closing = true
-	w.outage = healthy
-	for _, n := range w.nodes {
-		n.disk.SetCapacity(diskBytes)
-		if n != w.active {
-			n.lost = true
-			n.kill()
-		} else if n.life != nil {
-			n.life.fuse = 0
-			n.life.disk.Clear()
+	w.outage, w.healed = healthy, w.now
+	for _, c := range w.clusters {
+		if c != w.active {
+			c.lose()
+			continue
+		}
+		c.net.heal()
+		for _, n := range c.nodes {
+			n.disk.SetCapacity(diskBytes)
+			n.stopped, n.slow = time.Time{}, false
+			if n.life != nil {
+				n.life.fuse = 0
+				n.life.disk.Clear()
+			}
+			n.replaceRotten()
 		}
 	}
 }

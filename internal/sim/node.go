@@ -4,7 +4,6 @@ import (
 	"errors"
 	"time"
 
-	"tidewater/broker/partition"
 	"tidewater/internal/disk"
 	"tidewater/internal/record"
 	"tidewater/tiering/manifest"
@@ -13,37 +12,36 @@ import (
 // node is one data directory and the process on it, if it runs.
 type node struct {
 	w        *world
+	c        *cluster
 	id       int32
 	disk     *disk.Mem
-	layout   manifest.Layout
-	restored map[record.PartitionID]*partition.Restored // nil unless made by a restore
 	promised map[record.PartitionID]promise
-	life     *life // nil while it is down
+	ran      map[record.PartitionID]uint64       // the newest replica that promised something
+	told     map[record.PartitionID]record.Index // highest that it called committed
+	life     *life                               // nil while it is down
 	boots    int
 	series   manifest.Series // of its last life; used again by a planted fault
-	zombie   bool            // another incarnation was taken
-	lost     bool            // the directory is gone
+
+	stopped time.Time     // until then the process is not scheduled
+	skew    time.Duration // of its clock
+	slow    bool          // its disk is
+	writing string        // the journal file that is written
+	rotten  bool          // flushed bits of it have changed
+	lost    bool          // the directory is gone
 }
 
 const diskBytes = 64 << 20
 
-func (w *world) newNode(l manifest.Layout, restored map[record.PartitionID]*partition.Restored) *node {
-	n := &node{w: w, id: 1, disk: disk.NewMem(diskBytes), layout: l, restored: restored, promised: map[record.PartitionID]promise{}}
-	w.nodes = append(w.nodes, n)
-	return n
+func newNode(c *cluster, id int32) *node {
+	return &node{w: c.w, c: c, id: id, disk: disk.NewMem(diskBytes), promised: map[record.PartitionID]promise{}, told: map[record.PartitionID]record.Index{}, ran: map[record.PartitionID]uint64{}}
 }
 
-// groupIDs are the groups of the cluster, in order.
-func (n *node) groupIDs() []record.PartitionID {
-	var out []record.PartitionID
-	for i := range n.w.shape.Partitions {
-		out = append(out, record.PartitionID{Topic: n.w.ids.topic, Partition: int32(i)})
-	}
-	for i := range n.w.shape.Idle {
-		out = append(out, record.PartitionID{Topic: n.w.ids.idle, Partition: int32(i)})
-	}
-	return out
-}
+// clock is the broker's own.
+func (n *node) clock() time.Time { return n.w.now.Add(n.skew) }
+
+// paused reports that the process is stopped, as by SIGSTOP, and goes on later
+// as if nothing had been.
+func (n *node) paused() bool { return n.stopped.After(n.w.now) }
 
 // boot starts a process on the directory; it may die on the way.
 func (n *node) boot() {
@@ -56,13 +54,17 @@ func (n *node) boot() {
 	if !n.w.closing && n.w.shape.CrashEvery > 0 && n.boots > 1 && n.w.rng.IntN(5) == 0 {
 		l.arm(1 + n.w.rng.IntN(60))
 	}
-	n.w.guard(l, func() {
-		err := l.open()
-		n.w.say("node %d.%d boot %d: %v", n.layout.Incarnation, n.id, n.boots, err)
-		if err == nil {
+	n.w.guard(l, false, func() {
+		err := l.start()
+		n.w.say("node %d.%d boot %d: %v", n.c.layout.Incarnation, n.id, n.boots, err)
+		switch {
+		case err == nil:
+			l.up = true
 			return
-		}
-		if !errors.Is(err, disk.ErrFull) {
+		case n.rotten:
+			n.w.stats.RotRefused++
+			n.life = nil // until the disk is replaced
+		case !errors.Is(err, disk.ErrFull):
 			n.w.violate(sane, "boot %d: %v", n.boots, err)
 		}
 		l.dead = true
@@ -79,8 +81,8 @@ func (n *node) died(l *life) {
 		w.stats.PowerCuts++
 		n.disk.Crash(w.rng)
 	}
-	w.say("node %d.%d boot %d died, power cut %t", n.layout.Incarnation, n.id, l.boot, power)
-	w.after(w.millis(20, 800), n.boot)
+	w.say("node %d.%d boot %d died, power cut %t", n.c.layout.Incarnation, n.id, l.boot, power)
+	w.add(w.millis(20, 800), event{front: true, run: n.boot})
 }
 
 // kill ends the process at once.

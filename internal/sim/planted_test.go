@@ -15,7 +15,7 @@ import (
 // shape is a history in which nothing goes wrong, to be made worse.
 func shape(change func(*Shape)) *Shape {
 	s := &Shape{
-		Partitions: 2, Idle: 1, Length: 10 * time.Second, JournalFileBytes: 64 << 10, SegmentBytes: 8 << 10, LocalBytes: 8 << 10,
+		Brokers: 1, Partitions: 2, Idle: 1, Length: 10 * time.Second, JournalFileBytes: 64 << 10, SegmentBytes: 8 << 10, LocalBytes: 8 << 10,
 		RetentionBytes: -1, ValueBytesMax: 600, TailBytesMax: 16 << 10, ProduceEvery: 80 * time.Millisecond,
 	}
 	change(s)

@@ -12,7 +12,7 @@ type event struct {
 	// life is the process it belongs to; it does not happen once that is dead.
 	// Nil is the world itself, or a client.
 	life *life
-	// front events touch no bucket: they go on while a bucket call is slow.
+	// front events wait for nothing: they go on while something waits.
 	front bool
 	run   func()
 }
@@ -52,43 +52,68 @@ func (w *world) runUntil(end time.Time) {
 	for len(w.queue) > 0 && !w.queue[0].at.After(end) && !w.failed() {
 		w.exec(heap.Pop(&w.queue).(*event))
 	}
-	if w.now.Before(end) {
-		w.now = end
+	w.now = later(w.now, end)
+}
+
+// during lets happen what comes up to an instant or until done, while something
+// of l takes its time further up the stack: clients, the network, other brokers,
+// and l's own groups, but no actor that is in the middle of its turn. If l dies
+// of it, what takes its time ends there.
+func (w *world) during(l *life, end time.Time, done func() bool) {
+	if w.depth >= depthMax || w.still {
+		w.now = later(w.now, end)
+		return
+	}
+	w.depth++
+	var aside []*event
+	defer func() {
+		w.depth--
+		for _, e := range aside {
+			heap.Push(&w.queue, e)
+		}
+	}()
+	for len(w.queue) > 0 && !w.queue[0].at.After(end) && !w.failed() && (done == nil || !done()) {
+		e := heap.Pop(&w.queue).(*event)
+		if !e.front && (e.life == nil || e.life.working > 0 || w.turns >= turnsMax) {
+			aside = append(aside, e)
+			continue
+		}
+		w.exec(e)
+		if l != nil && l.dead {
+			panic(crash{l})
+		}
+	}
+	if done == nil || !done() {
+		w.now = later(w.now, end)
 	}
 }
 
-// runDue lets happen what is due, while something takes its time at the top of
-// the stack that shares nothing with what happens: a restore.
-func (w *world) runDue() { w.runUntil(w.now) }
-
-// runFront lets the due front events of clients and of l happen, while a bucket
-// call of l is under way. A crash in them ends that call too.
-func (w *world) runFront(l *life) {
-	for n := 0; n < frontMax; n++ {
-		at := -1
-		for i, e := range w.queue {
-			if e.front && (e.life == nil || e.life == l) && !e.at.After(w.now) && (at < 0 || w.queue.Less(i, at)) {
-				at = i
-			}
-		}
-		if at < 0 {
-			return
-		}
-		heap.Remove(&w.queue, at).(*event).run()
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
 	}
+	return b
 }
 
-// frontMax bounds what happens inside one slow call.
-const frontMax = 32
+const (
+	// depthMax bounds how many things take their time at once on the stack.
+	depthMax = 6
+	// turnsMax bounds how many of them are turns of actors: each waits for
+	// those that began after it, so that many would never end.
+	turnsMax = 2
+)
 
-// exec runs one event and catches the crash of the process it belongs to.
+// exec runs one event and catches the crash of the process it belongs to. What
+// a stopped process would do it does when it goes on.
 func (w *world) exec(e *event) {
 	if e.life != nil && e.life.dead {
 		return
 	}
-	if e.at.After(w.now) {
-		w.now = e.at
+	w.now = later(w.now, e.at)
+	if e.life != nil && e.life.node.paused() {
+		w.add(e.life.node.stopped.Sub(w.now), *e)
+		return
 	}
 	w.events++
-	w.guard(e.life, e.run)
+	w.guard(e.life, !e.front, e.run)
 }

@@ -47,7 +47,7 @@ func (w *world) newReplica() {
 		return
 	}
 	r.source = readreplica.Open(readreplica.Config{
-		Store: w.bucketFor(func(objstore.Call, bool) {}, func() {}), Cache: cache, Layout: manifest.Layout{ClusterID: w.ids.cluster},
+		Store: w.bucketFor(func(objstore.Call, bool) {}, func(d time.Duration) { w.during(nil, w.now.Add(d), nil) }), Cache: cache, Layout: manifest.Layout{ClusterID: w.ids.cluster},
 		Topics: func(blob []byte) ([]readreplica.Topic, error) {
 			return []readreplica.Topic{{Name: string(blob), ID: w.ids.topic, Partitions: int32(len(w.parts))}}, nil
 		},
@@ -132,17 +132,18 @@ func (r *replica) read(ctx context.Context, f *followed) {
 		return
 	}
 	at := f.logStart + record.Offset(w.rng.Int64N(int64(f.hw-f.logStart)))
+	began := w.now
 	res, err := p.Read(ctx, logio.ReadRequest{Offset: at, BytesMax: 1 + w.rng.IntN(8<<10), MinOne: true, CurrentEpoch: -1})
 	if err != nil {
 		w.trace.note("replica read", err.Error())
 		trimmed := errors.Is(err, logio.ErrOffsetOutOfRange) && at < f.truth.logStart
-		if w.outage == healthy && !trimmed && !errors.Is(err, logio.ErrNotAvailable) {
+		if !w.disturbedSince(began) && !trimmed && !errors.Is(err, logio.ErrNotAvailable) {
 			w.violate(working, "%d: replica read at %d with a healthy bucket: %v", f.truth.id.Partition, at, err)
 		}
 		return
 	}
 	w.stats.ReplicaReads++
 	for _, b := range res.Batches {
-		f.truth.shown(w, bytes, "the replica", b)
+		f.truth.shown(w, same, "the replica", b)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"tidewater/broker/partition"
 	"tidewater/broker/segment"
@@ -39,8 +40,7 @@ func (w *world) lose(stays bool) {
 	if stays {
 		w.stats.Zombies++
 	} else {
-		w.active.lost = true
-		w.active.kill()
+		w.active.lose()
 	}
 	w.after(w.millis(10, 400), func() { w.tryRestore(context.Background()) })
 }
@@ -50,7 +50,7 @@ var errDied = errors.New("the restoring process died")
 
 // tryRestore restores into an empty directory, again after a while if it fails.
 func (w *world) tryRestore(ctx context.Context) {
-	n, err := w.restore(ctx)
+	c, err := w.restore(ctx)
 	if w.failed() {
 		return
 	}
@@ -60,33 +60,30 @@ func (w *world) tryRestore(ctx context.Context) {
 		return
 	}
 	old := w.active
-	w.active, w.restoring = n, false
+	w.active, w.restoring = c, false
 	w.restores++
 	w.stats.Restores++
-	w.say("restored as incarnation %d", n.layout.Incarnation)
+	w.say("restored as incarnation %d", c.layout.Incarnation)
 	w.checkTableHeld(ctx)
 	if !old.lost && !w.closing {
 		p := w.newProducer(w.rng.IntN(len(w.parts)), false)
-		p.node = old
+		p.cluster = old
 	}
-	n.boot()
+	c.boot()
 }
 
 // restore is what `tidewater restore` does: the plan, then what each partition
 // goes on with. It may die at any call.
-func (w *world) restore(ctx context.Context) (n *node, err error) {
+func (w *world) restore(ctx context.Context) (c *cluster, err error) {
 	fuse := 0
 	if !w.closing && w.rng.IntN(3) == 0 {
 		fuse = 1 + w.rng.IntN(60)
 	}
-	store := w.bucketFor(func(_ objstore.Call, after bool) {
+	store := w.bucketFor(func(objstore.Call, bool) {
 		if fuse--; fuse == 0 {
 			panic(errDied)
 		}
-		if !after && w.rng.IntN(4) == 0 {
-			w.runDue()
-		}
-	}, w.runDue)
+	}, func(d time.Duration) { w.runUntil(w.now.Add(d)) })
 	defer func() {
 		if r := recover(); r == errDied {
 			err = errDied
@@ -113,8 +110,7 @@ func (w *world) restore(ctx context.Context) (n *node, err error) {
 		}
 		return nil, err
 	}
-	fresh := disk.NewMem(diskBytes)
-	cache, err := remote.OpenCache(remote.CacheConfig{FS: fresh, Dir: "cache", BytesMax: 64 << 10, FreeBytesMin: 1})
+	cache, err := remote.OpenCache(remote.CacheConfig{FS: disk.NewMem(diskBytes), Dir: "cache", BytesMax: 64 << 10, FreeBytesMin: 1})
 	if err != nil {
 		return nil, err
 	}
@@ -126,9 +122,7 @@ func (w *world) restore(ctx context.Context) (n *node, err error) {
 		}
 	}
 	w.applyPlan(plan)
-	n = w.newNode(plan.Layout, restored)
-	n.disk = fresh
-	return n, nil
+	return w.newCluster(plan.Layout, restored), nil
 }
 
 // beginning works out what one partition goes on with.

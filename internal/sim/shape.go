@@ -10,6 +10,7 @@ import (
 // Shape is the kind of history a seed gives: sizes, and how often what goes
 // wrong. Each seed leaves most faults out, so that the others get far.
 type Shape struct {
+	Brokers    int
 	Partitions int  // of the table topic
 	Idle       int  // groups that nobody writes to
 	Replica    bool // another cluster follows the bucket
@@ -36,7 +37,16 @@ type Shape struct {
 	FullEvery    time.Duration // the disk is full
 	SyncEvery    time.Duration // an fsync of the journal fails
 	RestoreEvery time.Duration // the data directory is lost, or left behind
-	ZombieShare  int           // of ten restores, how many leave the old broker running
+	ZombieShare  int           // of ten restores, how many leave the old brokers running
+
+	// Among several brokers.
+	PartitionEvery time.Duration // the network is cut
+	PauseEvery     time.Duration // a process is stopped and goes on
+	ClockEvery     time.Duration // a broker's clock jumps
+	SlowEvery      time.Duration // a broker's disk is slow
+	TransferEvery  time.Duration // a leader hands over
+	WipeEvery      time.Duration // a disk comes back empty
+	RotEvery       time.Duration // flushed bits change
 }
 
 // draw makes a seed's shape.
@@ -50,15 +60,24 @@ func draw(rng *rand.Rand) Shape {
 		}
 		return d
 	}
-	return Shape{
-		Partitions: 2 + rng.IntN(2), Idle: rng.IntN(4), Replica: rng.IntN(2) == 0, Length: time.Duration(7+rng.IntN(8)) * time.Second,
+	s := Shape{
+		Brokers: 1, Partitions: 2 + rng.IntN(2), Idle: rng.IntN(4), Replica: rng.IntN(2) == 0, Length: time.Duration(7+rng.IntN(8)) * time.Second,
 		JournalFileBytes: pick(32<<10, 64<<10, 256<<10), SegmentBytes: pick(8<<10, 16<<10, 32<<10),
 		LocalBytes: pick(0, 8<<10, 24<<10), RetentionBytes: pick(-1, -1, -1, 64<<10),
 		ValueBytesMax: int(pick(100, 600, 1500)), TailBytesMax: int(pick(4<<10, 16<<10, 1<<20)),
 		ProduceEvery: time.Duration(pick(60, 120, 250)) * time.Millisecond,
 		DeleteEvery:  maybe(2), CrashEvery: maybe(6), PowerShare: int(pick(0, 5, 10)), OutageEvery: maybe(5),
 		CrashIn: []string{"", "", "segments", "retain", "archive", "tail", "keeper", "table"}[rng.IntN(8)], CrashShare: 8, FullEvery: maybe(2), SyncEvery: maybe(2) * 2, RestoreEvery: maybe(4) * 2, ZombieShare: int(pick(0, 5, 10)),
+		ClockEvery: maybe(1),
 	}
+	if rng.IntN(2) == 0 {
+		s.Brokers = 3
+		s.Length = time.Duration(5+rng.IntN(6)) * time.Second
+		s.PartitionEvery, s.PauseEvery, s.SlowEvery = maybe(5), maybe(3), maybe(2)
+		s.ClockEvery, s.TransferEvery = maybe(2), maybe(2)/2
+		s.WipeEvery, s.RotEvery = maybe(2), maybe(2)
+	}
+	return s
 }
 
 // settings are the table topic's properties.

@@ -39,6 +39,10 @@ func (s *spy) Flush() error {
 		return err
 	}
 	for _, w := range s.since {
+		if w.Remove {
+			delete(s.node.promised, w.Group)
+			continue
+		}
 		p := s.node.promised[w.Group]
 		if w.HardState != nil {
 			p.hard = *w.HardState
@@ -53,6 +57,7 @@ func (s *spy) Flush() error {
 			p.index = max(p.index, w.Mark.Index)
 		}
 		s.node.promised[w.Group] = p
+		s.node.ran[w.Group] = s.node.replica(w.Group)
 	}
 	s.since = s.since[:0]
 	return nil
@@ -65,7 +70,7 @@ func (n *node) checkPromises(found []journal.Group) {
 	for _, g := range found {
 		byID[g.ID] = g
 	}
-	for _, id := range n.groupIDs() {
+	for _, id := range n.c.groupIDs() {
 		p, ok := n.promised[id]
 		if !ok {
 			continue

@@ -14,7 +14,9 @@ type truth struct {
 	id    record.PartitionID
 	facts map[record.Offset]*fact // by base offset
 
-	hw, lso, logStart record.Offset // highest ever shown
+	hw, lso, logStart record.Offset      // highest ever shown
+	epoch             record.LeaderEpoch // newest that showed them
+	ackedEnd          record.Offset      // of what was acknowledged
 	archived          record.Offset
 	confirmed         record.Offset // highest bucket end ever told
 	frozen            record.Offset // of it, when the next incarnation was taken
@@ -47,6 +49,7 @@ func (t *truth) acknowledged(w *world, b record.Batch, base record.Offset) {
 		w.violate(acked, "%d: offset %d was acknowledged for a batch with CRC %08x, the log has %08x there", t.id.Partition, base, b.CRC(), f.crc)
 	}
 	f.acked = true
+	t.ackedEnd = max(t.ackedEnd, next)
 }
 
 // shown notes a batch that a reader got.
@@ -84,7 +87,7 @@ func (t *truth) bases() []record.Offset {
 
 // confirm notes how far the broker says that the bucket holds the partition.
 func (t *truth) confirm(l *life, end record.Offset) {
-	if !l.node.zombie {
+	if !l.node.c.zombie {
 		t.confirmed = max(t.confirmed, end)
 	}
 }
@@ -93,7 +96,7 @@ func (t *truth) confirm(l *life, end record.Offset) {
 // relied on, never go back, over restarts too.
 func (t *truth) watch(l *life, p *hosted) {
 	w := l.w
-	if l.node != w.active {
+	if l.node.c != w.active {
 		return
 	}
 	o, err := p.Offsets()
@@ -101,12 +104,21 @@ func (t *truth) watch(l *life, p *hosted) {
 		return
 	}
 	p.ready = true
-	if l.node.zombie {
+	if l.node.c.zombie {
 		// Retention goes on until the restore is through, and what it took
 		// need not come back.
 		t.logStart = max(t.logStart, o.LogStart)
 		return
 	}
+	if o.Epoch < t.epoch {
+		// It does not know yet that it is deposed; clients that know the newer
+		// leader are refused by it, and it commits nothing.
+		if o.HighWatermark > t.hw {
+			w.violate(oneLeader, "%d: the leader of epoch %d shows high watermark %d, that of epoch %d showed %d", t.id.Partition, o.Epoch, o.HighWatermark, t.epoch, t.hw)
+		}
+		return
+	}
+	t.epoch = o.Epoch
 	if o.HighWatermark < t.hw || o.LastStable < t.lso || o.LogStart < t.logStart {
 		rule := offsets
 		if o.HighWatermark < t.hw {
@@ -218,5 +230,6 @@ func (t *truth) cut(w *world, logStart, end record.Offset) {
 		delete(t.facts, base)
 	}
 	t.hw, t.lso, t.logStart = end, end, logStart // what was restored is committed
+	t.epoch, t.ackedEnd = 0, min(t.ackedEnd, end)
 	t.archived, t.confirmed, t.frozen = end, end, end
 }

@@ -17,6 +17,7 @@ import (
 	"tidewater/broker/partition"
 	"tidewater/catalog/server"
 	"tidewater/iceberg/commit"
+	"tidewater/internal/disk"
 	"tidewater/internal/objstore"
 	"tidewater/internal/record"
 	"tidewater/tiering/archive"
@@ -34,6 +35,7 @@ type Config struct {
 	Parts   partition.Fault
 	Archive archive.Faults
 	Commit  commit.Faults
+	Disk    []disk.Rule // of every disk
 	// Blind are rules not to be checked by looking into memory or bucket, to
 	// show that what clients see breaks another rule.
 	Blind []Rule
@@ -44,9 +46,10 @@ type Config struct {
 // Stats counts what a history had in it, so that a test can see that the
 // checkers were given something to check.
 type Stats struct {
-	Acked, Reads, ColdReads, Crashes, PowerCuts, Outages, LostReplies, Full, SyncFailures int
-	Restores, Zombies, FencedZombies, Segments, Rounds, JournalUses, Retries, Rows        int
-	ReplicaReads, Deletes                                                                 int
+	Acked, Reads, ColdReads, Crashes, PowerCuts, Outages, LostReplies, Full, SyncFailures    int
+	Restores, Zombies, FencedZombies, Segments, Rounds, JournalUses, Retries, Rows           int
+	ReplicaReads, Deletes, Elections, Truncations, Partitions, LostMessages, Doubled, Copies int
+	Pauses, ClockJumps, SlowDisks, Wipes, Rot, RotRefused, Missing, Replaced                 int
 }
 
 // Report is the outcome of one history.
@@ -64,23 +67,27 @@ type Rule string
 
 // The rules that are checked.
 const (
-	acked    Rule = "acked stays readable"
-	bytes    Rule = "same bytes at the same offset"
-	offsets  Rule = "offsets without gap, never back"
-	once     Rule = "idempotent records once"
-	cold     Rule = "cold bytes equal hot bytes"
-	rows     Rule = "table equals log"
-	past     Rule = "table within the bucket"
-	votes    Rule = "no vote lost"
-	bounded  Rule = "journal bounded"
-	archived Rule = "trimmed only what the bucket holds"
-	held     Rule = "restore reaches what the bucket confirmed"
-	reused   Rule = "objects are immutable"
-	follows  Rule = "a replica reaches what the bucket confirmed"
-	fencing  Rule = "a stale writer does nothing that lasts"
-	rest     Rule = "all comes to rest when faults end"
-	working  Rule = "healthy parts answer"
-	sane     Rule = "no panic, no corruption"
+	acked     Rule = "acked stays readable"
+	same      Rule = "same bytes at the same offset"
+	offsets   Rule = "offsets without gap, never back"
+	once      Rule = "idempotent records once"
+	cold      Rule = "cold bytes equal hot bytes"
+	rows      Rule = "table equals log"
+	past      Rule = "table within the bucket"
+	votes     Rule = "no vote lost"
+	bounded   Rule = "journal bounded"
+	archived  Rule = "trimmed only what the bucket holds"
+	agreed    Rule = "replicas agree on what is committed"
+	oneLeader Rule = "one leader per epoch"
+	ordered   Rule = "an append is behind all that was acked before it began"
+	equal     Rule = "replicas at rest are equal"
+	held      Rule = "restore reaches what the bucket confirmed"
+	reused    Rule = "objects are immutable"
+	follows   Rule = "a replica reaches what the bucket confirmed"
+	fencing   Rule = "a stale writer does nothing that lasts"
+	rest      Rule = "all comes to rest when faults end"
+	working   Rule = "healthy parts answer"
+	sane      Rule = "no panic, no corruption"
 )
 
 // Violation is one broken rule.
@@ -108,17 +115,21 @@ type world struct {
 
 	violations []Violation
 
-	ground  *ground
-	tables  *server.Server // the catalog, read as it really is
-	outage  outage
-	ids     ids
-	active  *node // where clients go
-	nodes   []*node
-	parts   []*truth
-	people  []*producer
-	replica *replica // nil without one
+	ground   *ground
+	tables   *server.Server // the catalog, read as it really is
+	outage   outage
+	healed   time.Time // when the last outage ended
+	ids      ids
+	active   *cluster // where clients go
+	clusters []*cluster
+	parts    []*truth
+	people   []*producer
+	replica  *replica // nil without one
 
+	depth     int  // of during on the stack
+	turns     int  // of actors on the stack
 	closing   bool // no new records, no new faults
+	still     bool // an audit reads: nothing else happens
 	restoring bool
 	restores  int
 	nextPID   int64
@@ -128,14 +139,15 @@ type world struct {
 
 // ids are the identities of the one cluster.
 type ids struct {
-	cluster     [16]byte
-	topic, idle record.TopicID
+	cluster                 [16]byte
+	topic, idle, controller record.TopicID
 }
 
 const (
-	topicName = "orders"
-	idleName  = "quiet"
-	bucketURI = "s3://lake"
+	topicName      = "orders"
+	idleName       = "quiet"
+	controllerName = "controller"
+	bucketURI      = "s3://lake"
 )
 
 // startMs is when a world begins: before the machine's clock, which iceberg-go
@@ -172,6 +184,7 @@ func newWorld(cfg Config) *world {
 	w.random(w.ids.cluster[:])
 	w.random(w.ids.topic[:])
 	w.random(w.ids.idle[:])
+	w.random(w.ids.controller[:])
 	for n := range w.shape.Partitions {
 		w.parts = append(w.parts, newTruth(record.PartitionID{Topic: w.ids.topic, Partition: int32(n)}))
 	}
@@ -190,7 +203,7 @@ func (w *world) begin(ctx context.Context) {
 		w.violate(sane, "open catalog: %v", err)
 		return
 	}
-	w.active = w.newNode(l, nil)
+	w.active = w.newCluster(l, nil)
 	w.active.boot()
 	for n := range w.parts {
 		for range 1 + w.rng.IntN(2) {
@@ -241,10 +254,20 @@ func (w *world) failed() bool { return len(w.violations) > 0 }
 // crash is what a dying process panics with.
 type crash struct{ life *life }
 
-// guard runs something of a process (nil: of the world) and lets the process
-// die where it was told to. Any other panic is a broken rule.
-func (w *world) guard(l *life, run func()) {
+// guard runs something of a process (nil: of the world), a turn of its actors
+// or not, and lets the process die where it was told to. Any other panic is a
+// broken rule.
+func (w *world) guard(l *life, turn bool, run func()) {
+	if turn = turn && l != nil; turn {
+		l.working++
+		w.turns++
+	}
+	of := l
 	defer func() {
+		if turn {
+			of.working--
+			w.turns--
+		}
 		r := recover()
 		if c, ok := r.(crash); ok && c.life != nil {
 			l, r = c.life, nil
