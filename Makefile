@@ -25,8 +25,15 @@ test: ## unit and integration tests and the simulation's first seeds; needs Go o
 race: ## the same tests under the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m $$($(GO) list $(RACE) | grep -v /internal/sim)
 
-sim: ## the simulation: make sim SEED=7 replays one, make sim SEEDS=5000 runs many
-	$(GO) test -count=1 -timeout 60m ./internal/sim -run 'TestSeeds|TestSeed$$' -args $(if $(SEED),-seed $(SEED)) $(if $(SEEDS),-seeds $(SEEDS))
+sim: ## the simulation: make sim SEED=7 replays one, make sim SEEDS=5000 runs many on two cores
+	$(GO) test -trimpath -c -o bin/sim.test ./internal/sim
+ifdef SEED
+	cd internal/sim && ../../bin/sim.test -test.v -test.run 'TestSeed$$' -seed $(SEED)
+else
+	cd internal/sim && ../../bin/sim.test -test.timeout 24h -test.v -test.run TestSeeds -seeds $(or $(SEEDS),1000) -share 0/2 & first=$$!; \
+	(cd internal/sim && ../../bin/sim.test -test.timeout 24h -test.v -test.run TestSeeds -seeds $(or $(SEEDS),1000) -share 1/2); second=$$?; \
+	wait $$first && exit $$second
+endif
 
 fuzz: ## every fuzzer for TIME each (default 20s)
 	./internal/lint/fuzz $(or $(TIME),20s)

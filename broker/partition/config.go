@@ -91,6 +91,8 @@ type Fault struct {
 	// KeepProducers leaves the producers as they are when a truncation rolls
 	// the log back.
 	KeepProducers bool
+	// AppendAnywhere lets a replica append that does not lead.
+	AppendAnywhere bool
 	// ShowUnconfirmed has a leader answer before its term is confirmed.
 	ShowUnconfirmed bool
 }

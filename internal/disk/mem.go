@@ -155,11 +155,17 @@ func (m *Mem) Rot(rng *rand.Rand, may func(name string) bool) string {
 	}
 	name := names[rng.IntN(len(names))]
 	f := m.durable[name]
+	b := make([]byte, 1)
 	at := rng.Int64N(f.durable.size)
-	block := make([]byte, 1)
-	f.durable.read(block, at)
-	block[0] ^= 1 << rng.IntN(8)
-	f.durable.write(block, 1, at)
+	for range 16 { // zeros are mostly what nobody reads
+		if f.durable.read(b, at); b[0] != 0 {
+			break
+		}
+		at = rng.Int64N(f.durable.size)
+	}
+	f.durable.read(b, at)
+	b[0] ^= 1 << rng.IntN(8)
+	f.durable.write(b, 1, at)
 	f.now = f.durable.clone()
 	return name
 }

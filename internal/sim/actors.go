@@ -83,9 +83,11 @@ func (l *life) judge(name string, err error) {
 			l.w.violateUnlessBlind(fencing, "the newest incarnation was fenced: %s: %v", name, err)
 		}
 	case errors.Is(err, manifest.ErrCorrupt), errors.Is(err, record.ErrCorrupt), errors.Is(err, partition.ErrCorrupt), errors.Is(err, journal.ErrCorrupt):
-		if !l.node.rotten {
-			l.w.violate(sane, "%s: %v", name, err)
+		if l.node.rotten {
+			l.w.stats.RotSeen++
+			return
 		}
+		l.w.violate(sane, "%s: %v", name, err)
 	}
 }
 

@@ -42,6 +42,7 @@ func (w *world) cutPower() {
 	w.active.kill()
 	for _, n := range w.active.nodes {
 		n.disk.Crash(w.rng)
+		n.doubt = false
 	}
 	w.active.boot()
 }

@@ -183,6 +183,9 @@ func (p *producer) send(s *sent) {
 		return
 	}
 	t := &try{life: l, deadline: p.w.now.Add(requestTimeout)}
+	if p.w.rng.IntN(50) == 0 {
+		t.deadline = p.w.now.Add(p.w.millis(1, 200)) // the connection breaks behind the request
+	}
 	s.try = t
 	if p.arrived.Before(p.w.now) {
 		p.arrived = p.w.now

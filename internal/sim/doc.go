@@ -4,45 +4,69 @@
 // It stands above everything: package broker wires the same packages for real,
 // with loops, sockets and clocks; here the journal, the groups, segments,
 // partitions, archive, tails, restore, committer, catalog and read replica run
-// as they are, stepped by one goroutine, over a disk and a bucket in memory.
+// as they are, stepped by one goroutine, over disks, a network and a bucket in
+// memory.
 //
-//	producers, readers, deleters ▸ partition ▸ multiraft.Node ▸ spy ▸ journal ▸ disk.Fault ▸ disk.Mem
-//	actors: segments, retain, archive, tail, keeper, table, root ▸ objstore.Fault ▸ ground ▸ objstore.Mem
+//	producers, readers, deleters ▸ partition ▸ witness ▸ multiraft.Node ▸ spy ▸ journal ▸ disk.Fault ▸ disk.Mem
+//	                                                       └ network ▸ the other brokers
+//	actors: segments, retain, archive, tail, keeper, table, root, members ▸ objstore.Fault ▸ ground ▸ objstore.Mem
 //	restore, read replica, catalog ----------------------------------'
 //
-// A world has data directories (node), processes on them (life), clients, and
-// the truth of each partition. Today one broker serves at a time, beside those
-// that a restore left behind; groups are of one replica. More brokers are more
-// nodes with a Transport between them.
+// A world has clusters, one per incarnation, of one or three brokers. A broker
+// is a data directory (node) and the process on it (life); all groups have a
+// replica on each. The controller is a group of its own here: its leader keeps
+// metadata and cut; the table is committed by the leader of partition 0. Who
+// gives out replica ids, and says that a disk has run one, is the world itself.
+// Clients find leaders as clients do, by asking any broker and by being refused.
+//
+// Something that takes its time (a bucket call, a wait for other brokers, a
+// copy of segments) lets everything else go on meanwhile, on top of the stack
+// (world.during): other brokers, the network, clients, the own groups, but no
+// second actor of the same process.
 //
 // What goes wrong, and why it must be survived:
 //
 //   - A process dies at any call to its disk or bucket, also while it starts:
 //     a panic out of the call, after which nothing of the process is used again.
 //     What was flushed is promised.
-//   - The power is cut: of what was not synced a random part survives.
-//   - An fsync of the journal fails: the broker stops every replica and is
-//     started again after a power cut.
-//   - The disk is full for a while: appends are refused, reads go on.
+//   - The power is cut: of what was not synced a random part survives, by
+//     sectors and by names.
+//   - An fsync of the journal fails, and what it was to make durable is lost:
+//     the broker stops every replica and is started again after a power cut.
+//   - The disk is full for a while, or slow.
+//   - A disk comes back empty: under its replica ids the broker answers
+//     nothing; it gets new ones, as learners that copy segments, and then
+//     takes the place of the old voters in a joint change.
+//   - Flushed bits rot: that is noticed, never served, and the disk replaced.
+//   - The network loses, delays, reorders and doubles messages, and is cut: one
+//     broker alone, one not heard, one that hears nothing, two that do not reach
+//     each other, a ring.
+//   - A process is stopped and goes on as if nothing had been; clocks jump and
+//     go at their own speed; leaders hand over.
 //   - The bucket answers 503, loses replies of writes that happened, or takes
 //     its time while clients go on. The catalog lives in the bucket, so commits
 //     fail, conflict and stay undecided in the same ways.
-//   - The data directory is lost, or left behind with its broker still running;
-//     a restore, which may die too, makes the next incarnation from the bucket.
-//   - Connections break under an answer; clients time out and send again.
+//   - All data directories are lost, or left behind with their brokers still
+//     running; a restore, which may die too, makes the next incarnation.
+//   - Connections break under a request or an answer; clients send again.
 //
 // Checkers (Rule): what was acknowledged is readable at its offset with the
 // same bytes, from memory, disk, bucket and replica, and after a restore as far
-// as the bucket had confirmed, which the restore must reach; idempotent records
-// are there once and in order; offsets have no gap, and high watermark, last
-// stable offset, log start and archived end never go back; the table equals the
-// log (iceberg/verify) and never passes what the bucket holds; what a flush
-// promised of votes, terms and members is there after every start; archived
-// means that a manifest in the bucket says so; objects never change; a broker of
-// the past acknowledges nothing once it knows, and leaves nothing in log or
-// table; the journal stays bounded; and when the faults end, all comes to rest:
-// everything is in bucket and table, also after a power cut and after a restore
-// of that. Tests plant faults (Config) that these must catch.
+// as the bucket had confirmed, which the restore must reach; a batch lies behind
+// all that was acknowledged before it was sent, so that the log of a partition
+// is linearizable; idempotent records are there once and in order; offsets have
+// no gap, and no client sees high watermark, last stable offset, log start or
+// archived end go back, whoever leads; replicas commit the same entries and an
+// epoch has one leader; the table equals the log (iceberg/verify) and never
+// passes what the bucket holds; what a flush promised of votes, terms and
+// members is there after every start; archived means that a manifest in the
+// bucket says so; objects never change; a broker of the past acknowledges
+// nothing once it knows, and leaves nothing in log or table; the journal stays
+// bounded; no replica stops but for its disk; and when the faults end, all comes
+// to rest: members are as assigned, replicas equal in log, epochs, producers
+// and marks (partition.Agreed), everything is in bucket and table, also after a
+// power cut and after a restore of that. Tests plant faults (Config) that these
+// must catch.
 //
 // One seed gives one history: all decisions come from one PCG, the clock is
 // virtual, events are ordered by (instant, sequence), no goroutine is started

@@ -113,6 +113,7 @@ func (w *world) failSync() {
 	}
 	w.stats.SyncFailures++
 	w.say("the next sync of broker %d's journal fails", l.node.id)
+	l.node.doubt = true
 	l.disk.Add(disk.Rule{Times: 1, Err: errMedium, LoseWrites: true, When: func(c disk.Call) bool {
 		return c.Op == disk.OpSync && strings.HasPrefix(c.Name, "journal/")
 	}})

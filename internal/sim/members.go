@@ -2,6 +2,7 @@ package sim
 
 import (
 	"slices"
+	"strings"
 
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -87,13 +88,17 @@ func (w *world) rotBits() {
 		return
 	}
 	n := w.anyNode()
-	name := n.disk.Rot(w.rng, func(name string) bool { return name != n.writing })
+	kind := []string{"journal/", "partitions/"}[w.rng.IntN(2)]
+	name := n.disk.Rot(w.rng, func(name string) bool { return strings.HasPrefix(name, kind) && name != n.writing })
 	if name == "" {
 		return
 	}
 	c.hurt, n.rotten = n, true
 	w.stats.Rot++
 	w.say("%s of broker %d rots", name, n.id)
+	if n.life != nil && w.rng.IntN(2) == 0 {
+		n.life.arm(1 + w.rng.IntN(20)) // so that it is read again
+	}
 	w.add(w.millis(500, 4000), event{front: true, run: func() { n.replaceRotten() }})
 }
 

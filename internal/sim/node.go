@@ -27,6 +27,7 @@ type node struct {
 	slow    bool          // its disk is
 	writing string        // the journal file that is written
 	rotten  bool          // flushed bits of it have changed
+	doubt   bool          // a sync failed: what can be read is not what lasts, until the power was cut
 	lost    bool          // the directory is gone
 }
 
@@ -62,7 +63,7 @@ func (n *node) boot() {
 			l.up = true
 			return
 		case n.rotten:
-			n.w.stats.RotRefused++
+			n.w.stats.RotSeen++
 			n.life = nil // until the disk is replaced
 		case !errors.Is(err, disk.ErrFull):
 			n.w.violate(sane, "boot %d: %v", n.boots, err)
@@ -76,10 +77,11 @@ func (n *node) died(l *life) {
 	w := n.w
 	n.life = nil
 	w.stats.Crashes++
-	power := l.power || w.rng.IntN(10) < w.shape.PowerShare
+	power := l.power || n.doubt || w.rng.IntN(10) < w.shape.PowerShare
 	if power {
 		w.stats.PowerCuts++
 		n.disk.Crash(w.rng)
+		n.doubt = false
 	}
 	w.say("node %d.%d boot %d died, power cut %t", n.c.layout.Incarnation, n.id, l.boot, power)
 	w.add(w.millis(20, 800), event{front: true, run: n.boot})

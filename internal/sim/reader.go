@@ -129,7 +129,10 @@ func (w *world) read(ctx context.Context, l *life, p *hosted, r logio.ReadReques
 // not answer and is needed, or the broker is just starting or stopping.
 func (w *world) excused(l *life, p *hosted, at record.Offset, began time.Time, err error) bool {
 	switch {
-	case l.sick || l.dead || !p.ready || l.node.rotten:
+	case l.node.rotten:
+		w.stats.RotSeen++
+		return true
+	case l.sick || l.dead || !p.ready:
 		return true
 	case !l.node.c.alone() && refusal(err):
 		return true // another one leads, or is to

@@ -49,7 +49,7 @@ type Stats struct {
 	Acked, Reads, ColdReads, Crashes, PowerCuts, Outages, LostReplies, Full, SyncFailures    int
 	Restores, Zombies, FencedZombies, Segments, Rounds, JournalUses, Retries, Rows           int
 	ReplicaReads, Deletes, Elections, Truncations, Partitions, LostMessages, Doubled, Copies int
-	Pauses, ClockJumps, SlowDisks, Wipes, Rot, RotRefused, Missing, Replaced                 int
+	Pauses, ClockJumps, SlowDisks, Wipes, Rot, RotSeen, Missing, Replaced                    int
 }
 
 // Report is the outcome of one history.
