@@ -183,15 +183,25 @@ func (p *producer) send(s *sent) {
 		return
 	}
 	t := &try{life: l, deadline: p.w.now.Add(requestTimeout)}
-	if p.w.rng.IntN(50) == 0 {
-		t.deadline = p.w.now.Add(p.w.millis(1, 200)) // the connection breaks behind the request
-	}
 	s.try = t
+	if p.w.rng.IntN(50) == 0 {
+		p.breakOff(p.w.now.Add(p.w.millis(1, 200)))
+	}
 	if p.arrived.Before(p.w.now) {
 		p.arrived = p.w.now
 	}
 	p.arrived = p.arrived.Add(time.Duration(p.w.rng.IntN(1000)) * time.Microsecond)
 	p.w.add(p.arrived.Sub(p.w.now), event{life: l, front: true, run: func() { p.arrive(s, t, l) }})
+}
+
+// breakOff ends the connection at an instant: nothing that is under way is
+// answered any more.
+func (p *producer) breakOff(at time.Time) {
+	for _, s := range p.queue {
+		if s.try != nil && at.Before(s.try.deadline) {
+			s.try.deadline = at
+		}
+	}
 }
 
 // arrive is what the broker does with a batch.

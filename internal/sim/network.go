@@ -85,6 +85,9 @@ func (w *world) partition() {
 	}
 	net.heal()
 	a, b := w.rng.IntN(k), w.rng.IntN(k-1)
+	if p := c.leader(int32(w.rng.IntN(len(w.parts)))); p != nil && w.rng.IntN(2) == 0 {
+		a = int(p.life.node.id) - 1 // clients go on writing to it
+	}
 	if b >= a {
 		b++
 	}

@@ -44,7 +44,7 @@ func TestPlantedClusterFaults(t *testing.T) {
 				s.PauseEvery = 600 * time.Millisecond
 			}),
 			Raft: multiraft.Fault{SkipTermCheck: true},
-		}, []Rule{agreed, sane, oneLeader, acked}},
+		}, []Rule{agreed, sane, oneLeader, acked, working}},
 		// A leader that does not know what is committed answers readers.
 		{"stale reads", Config{
 			Shape: three(func(s *Shape) {
@@ -94,7 +94,7 @@ func TestPlantedClusterFaults(t *testing.T) {
 				s.SlowEvery = time.Second
 			}),
 			Parts: partition.Fault{AckUncommittedDuplicates: true},
-		}, []Rule{once, acked}},
+		}, []Rule{once, acked, ordered, offsets}},
 		// A deposed leader writes a manifest over its successor's.
 		{"two manifests of one number", Config{
 			Shape: three(func(s *Shape) {

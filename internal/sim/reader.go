@@ -62,6 +62,9 @@ func (r *reader) turn(ctx context.Context) {
 		if !r.cluster.alone() && seen.Epoch > 0 {
 			req.CurrentEpoch = seen.Epoch
 		}
+		if !r.cluster.alone() && req.Offset > seen.HighWatermark {
+			req.CurrentEpoch = t.epoch // told by another client, with the epoch, as group offsets are
+		}
 		r.note(ctx, l, p, req, seen)
 	})
 }
