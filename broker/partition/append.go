@@ -47,7 +47,7 @@ func (p *Partition) checkInSync(acks logio.Acks, least int) error {
 func (p *Partition) appendBatch(g Group, r logio.AppendRequest) {
 	dup, err := p.checkAppend(g, r.Batch)
 	if err != nil {
-		r.Done(p.refused(err))
+		p.refuse(g, r, err)
 		return
 	}
 	res := logio.AppendResult{AppendTime: -1}
@@ -74,6 +74,24 @@ func (p *Partition) appendBatch(g Group, r logio.AppendRequest) {
 		return
 	}
 	p.wait(index, l.Term, func(err error) { r.Done(p.result(res, err)) })
+}
+
+// refuse answers a batch that is not appended. That it does not follow its
+// producer's last one, or that the producer is fenced, ends the producer: it is
+// said only after a majority has confirmed that this replica leads. One that was
+// deposed unawares lacks what its successor took, and would say it of a batch
+// that is in order.
+func (p *Partition) refuse(g Group, r logio.AppendRequest, err error) {
+	if !errors.Is(err, logio.ErrOutOfOrderSequence) && !errors.Is(err, logio.ErrInvalidProducerEpoch) && !errors.Is(err, logio.ErrInvalidTxnState) {
+		r.Done(p.refused(err))
+		return
+	}
+	g.ReadIndex(func(_ record.Index, lost error) {
+		if lost != nil {
+			err = lost
+		}
+		r.Done(p.refused(err))
+	})
 }
 
 // checkAppend decides whether b may be appended now; dup is its original.

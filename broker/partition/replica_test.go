@@ -20,7 +20,7 @@ type fakeGroup struct {
 	last    record.Index
 	machine multiraft.StateMachine
 	mark    journal.Mark
-	err     error // what Propose answers
+	err     error // what Propose and ReadIndex answer
 	busy    error // what Do answers
 }
 
@@ -371,5 +371,28 @@ func TestTooFewReplicasRefuseAcksAll(t *testing.T) {
 	up = 2
 	if err := send(logio.AcksAll); err != nil || g.last != 3 {
 		t.Errorf("with two up: %v, the log ends at %d", err, g.last)
+	}
+}
+
+// A leader that was deposed and does not know it has an older state of a
+// producer than the new one: it does not tell the producer that its batch is
+// out of order.
+func TestDeposedLeaderDoesNotJudgeSequences(t *testing.T) {
+	p, g := newReplica(t)
+	g.term(t, 1, true)
+	var got logio.AppendResult
+	send := func(seq int32) error {
+		p.Append(logio.AppendRequest{Batch: idempotent(t, seq), Acks: logio.AcksLeader, Done: func(r logio.AppendResult) { got = r }})
+		return got.Err
+	}
+	if err := send(0); err != nil {
+		t.Fatal(err)
+	}
+	if err := send(7); !errors.Is(err, logio.ErrOutOfOrderSequence) {
+		t.Errorf("a leader that is confirmed: %v", err)
+	}
+	g.err = multiraft.ErrNotLeader
+	if err := send(7); !errors.Is(err, logio.ErrNotLeader) {
+		t.Errorf("a leader that is not: %v", err)
 	}
 }
