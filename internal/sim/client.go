@@ -223,8 +223,11 @@ func (p *producer) arrive(s *sent, t *try, l *life) {
 func (p *producer) answer(s *sent, t *try, r logio.AppendResult) {
 	w := p.w
 	t.replied = false
-	if s.try == t {
+	switch {
+	case s.try == t:
 		s.try = nil
+	case r.Err != nil:
+		return // of a connection that is gone; what was taken counts all the same
 	}
 	w.trace.note("answer", errText(r.Err))
 	switch {

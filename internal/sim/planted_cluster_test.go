@@ -86,7 +86,7 @@ func TestPlantedClusterFaults(t *testing.T) {
 			[]Rule{sane, agreed, once, acked, rest}},
 		// What a truncation takes away stays known as written.
 		{"producers not rolled back", Config{Shape: three(cut), Parts: partition.Fault{KeepProducers: true}},
-			[]Rule{once, rest, sane}},
+			[]Rule{once, rest, sane, acked, ordered}},
 		// A duplicate is answered before its original is committed.
 		{"duplicate acked uncommitted", Config{
 			Shape: three(func(s *Shape) {

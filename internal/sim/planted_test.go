@@ -56,7 +56,7 @@ func TestAckBeforeFlushIsCaught(t *testing.T) {
 	})
 	t.Run("raft", func(t *testing.T) {
 		caught(t, 20, Config{Shape: s, Raft: multiraft.Fault{AckBeforeFlush: true}},
-			func(c *Config) { c.Raft = multiraft.Fault{} }, acked, votes, once)
+			func(c *Config) { c.Raft = multiraft.Fault{} }, acked, votes, once, agreed)
 	})
 }
 
