@@ -41,7 +41,7 @@ func TestPlantedClusterFaults(t *testing.T) {
 		{"stale leader's entries", Config{
 			Shape: three(func(s *Shape) {
 				cut(s)
-				s.PauseEvery = 600 * time.Millisecond
+				s.PauseEvery, s.CrashEvery, s.SlowEvery = 500*time.Millisecond, 700*time.Millisecond, time.Second
 			}),
 			Raft: multiraft.Fault{SkipTermCheck: true},
 		}, []Rule{agreed, sane, oneLeader, acked, working}},
