@@ -318,6 +318,50 @@ func benchAppends(b *testing.B, size int) {
 	b.ReportMetric((cpuTime()-cpu).Seconds()/(float64(b.N)*float64(size)/1e9), "cpu-s/GB")
 }
 
+// BenchmarkLoopback is what the kernel alone takes for the same bytes: the
+// limit of BenchmarkAppends on this machine.
+func BenchmarkLoopback(b *testing.B) {
+	const size = 128 << 10
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	done := make(chan error, 1)
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			done <- err
+			return
+		}
+		defer c.Close()
+		buf := make([]byte, size)
+		for err == nil {
+			_, err = c.Read(buf)
+		}
+		done <- nil
+	}()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	data := make([]byte, size)
+	cpu := cpuTime()
+	b.SetBytes(size)
+	b.ResetTimer()
+	for range b.N {
+		if _, err := c.Write(data); err != nil {
+			b.Fatal(err)
+		}
+	}
+	_ = c.Close()
+	if err := <-done; err != nil {
+		b.Fatal(err)
+	}
+	b.StopTimer()
+	b.ReportMetric((cpuTime()-cpu).Seconds()/(float64(b.N)*size/1e9), "cpu-s/GB")
+}
+
 // BenchmarkHeartbeats asks what one small message costs both ends together.
 func BenchmarkHeartbeats(b *testing.B) {
 	got := make(chan int, 1<<16)
