@@ -132,23 +132,26 @@ func TestHostsFollowALostBroker(t *testing.T) {
 	const groups = 30
 	h := openHosts(t, func(int32) disk.FS { return disk.NewMem(0) })
 	machines := startThree(t, h, groups)
-	led, lost := make([]int32, groups), 0
+	led := make([]int32, groups)
+	var leads [4]int
 	for i := range led {
-		if led[i] = <-machines[i][1].ready; led[i] == 2 {
-			lost++
+		led[i] = <-machines[i][1].ready
+		leads[led[i]]++
+	}
+	lost := int32(1)
+	for node := range leads {
+		if leads[node] > leads[lost] {
+			lost = int32(node) // one that leads something, whoever was first
 		}
 	}
 	began := time.Now()
-	h.lose(t, 2)
+	h.lose(t, lost)
 	for i := range led {
-		for led[i] == 2 {
+		for led[i] == lost {
 			led[i] = <-machines[i][1].ready
 		}
 	}
-	t.Logf("%d groups are led again after %s", lost, time.Since(began))
-	if lost == 0 {
-		t.Error("the lost broker led nothing: the test tests nothing")
-	}
+	t.Logf("%d groups of broker %d are led again after %s", leads[lost], lost, time.Since(began))
 }
 
 // BenchmarkThree asks how many entries of 16 KiB a second commit on three

@@ -181,6 +181,26 @@ func TestProbeRefusesAStoreThatIgnoresConditions(t *testing.T) {
 	}
 }
 
+// Shows that a store which is away in the middle of a probe is taken for away,
+// and not for unfit: the bucket is waited for.
+func TestProbeOfAStoreThatGoesAway(t *testing.T) {
+	for n := int64(1); ; n++ {
+		f := &objstore.Fault{Store: objstore.NewMem(time.Now), Rule: func(c objstore.Call) objstore.Effect {
+			if c.Seq == n {
+				return objstore.Effect{Err: objstore.ErrUnavailable}
+			}
+			return objstore.Effect{}
+		}}
+		err := objstore.Probe(t.Context(), f, "x")
+		if err == nil && n > 10 {
+			return // past its last call
+		}
+		if !errors.Is(err, objstore.ErrUnavailable) || errors.Is(err, objstore.ErrUnfit) {
+			t.Fatalf("without an answer to call %d the probe says %v", n, err)
+		}
+	}
+}
+
 // Each fault does what it says: refusal without effect, effect without reply,
 // a list that has not heard of the newest keys, a crash before the effect.
 func TestFaultsDoWhatTheySay(t *testing.T) {

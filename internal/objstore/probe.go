@@ -66,7 +66,10 @@ func probeRace(ctx context.Context, s Store, key string) error {
 
 // probeReads checks that the winner's bytes stayed and removes them.
 func probeReads(ctx context.Context, s Store, key string, want []byte) error {
-	if err := s.PutIfAbsent(ctx, key, []byte("late")); !errors.Is(err, ErrExists) {
+	switch err := s.PutIfAbsent(ctx, key, []byte("late")); {
+	case errors.Is(err, ErrUnavailable):
+		return fmt.Errorf("probe a late conditional write: %w", err) // says nothing about the store's promises
+	case !errors.Is(err, ErrExists):
 		return fmt.Errorf("%w: a conditional write over existing %s answers %v, want %v", ErrUnfit, key, err, ErrExists)
 	}
 	got, err := s.Get(ctx, key, 0, -1)
