@@ -256,7 +256,7 @@ func (b *Broker) openController(ctx context.Context) error {
 		DefaultPartitions: b.cfg.DefaultPartitions, DefaultReplicationFactor: b.cfg.replicationFactor(), Log: b.log,
 	}
 	if b.network != nil {
-		cfg.Peers = peers{b.network}
+		cfg.Peers, cfg.Groups = peers{b.network}, cluster.GroupsOn(b.host)
 	}
 	var err error
 	if b.controller, err = cluster.Open(cfg); err != nil {
@@ -311,7 +311,7 @@ func (b *Broker) openPartitions(context.Context) error {
 		copies: copies{done: b.done},
 	}
 	if b.network != nil {
-		b.parts.source = segmentSource{b.network}
+		b.parts.source, b.parts.fresh = segmentSource{b.network}, b.controller.Fresh
 	}
 	if b.tier != nil && !b.cfg.Replica {
 		b.parts.tier = b.tier
@@ -324,7 +324,12 @@ func (b *Broker) openPartitions(context.Context) error {
 	}
 	// The view may be old while no controller leads: what it has more than the
 	// newest stops by itself, and what it lacks follows.
-	return b.parts.sync(b.controller.View())
+	err := b.parts.sync(b.controller.View())
+	if errors.Is(err, errNotFresh) {
+		b.log.Info("some partitions are opened later", "reason", err)
+		return nil // the controller's loop comes back to them
+	}
+	return err
 }
 
 // sweep removes what deleted topics left behind, by a view that is the newest.

@@ -57,6 +57,9 @@ type partitions struct {
 	tier     *tier                                          // nil without a bucket
 	pin      func(record.PartitionID) (record.Offset, bool) // nil without tables
 	source   partition.SegmentSource                        // nil in a cluster of one
+	// fresh gives a view with all that was committed before; nil in a cluster
+	// of one.
+	fresh    func(context.Context) (*cluster.View, error)
 	copies   copies
 	restored *restorePlan // nil unless the data directory came from a restore
 	log      *slog.Logger
@@ -129,6 +132,8 @@ func (ps *partitions) sync(v *cluster.View) error {
 			}
 		}
 	}
+	missing, err := ps.startable(missing)
+	errs = append(errs, err)
 	errs = append(errs, ps.startAll(missing)...)
 	for _, h := range ps.all() {
 		if v.Topic(h.ID().Topic) == nil {
@@ -178,6 +183,37 @@ func (ps *partitions) open(v *cluster.View, t *cluster.Topic, number int32, s to
 		return r, false, nil
 	}
 	return absent{topic: t, number: number, id: held.ID, settings: s}, true, nil
+}
+
+// errNotFresh: replicas that may be the first of their groups wait until the
+// controller answers.
+var errNotFresh = errors.New("new partitions wait for the controller")
+
+// freshTimeout bounds how long the controller is waited for.
+const freshTimeout = 2 * time.Second
+
+// startable leaves out replicas that must not start yet. One that the journal
+// does not know begins its group, with those that are its members in the view:
+// that is right in the newest view only, since in an older one it may be a
+// replica that has left the group, and that the journal was told to forget.
+func (ps *partitions) startable(missing []absent) ([]absent, error) {
+	founding := func(r absent) bool {
+		_, known := ps.host.Recovered(record.PartitionID{Topic: r.topic.ID, Partition: r.number})
+		return !known && !r.topic.Partitions[r.number].Joining()
+	}
+	if ps.fresh == nil || !slices.ContainsFunc(missing, founding) {
+		return missing, nil
+	}
+	ctx, stop := context.WithTimeout(context.Background(), freshTimeout)
+	defer stop()
+	v, err := ps.fresh(ctx)
+	if err != nil {
+		return slices.DeleteFunc(missing, founding), fmt.Errorf("%w: %w", errNotFresh, err)
+	}
+	return slices.DeleteFunc(missing, func(r absent) bool {
+		p := v.PartitionOf(record.PartitionID{Topic: r.topic.ID, Partition: r.number})
+		return founding(r) && (p == nil || p.Joining()) // the next sync has it as it is
+	}), nil
 }
 
 // startWorkers is how many replicas are started at a time: each waits for the
@@ -242,7 +278,7 @@ func (ps *partitions) start(r *absent) (*hosted, error) {
 	ps.mu.Unlock()
 	group := multiraft.GroupConfig{ID: id, Replica: r.id, Mark: p.StartMark(), Voters: t.Partitions[id.Partition].Voters(),
 		NodeOf: func(replica uint64) (int32, bool) { return ps.nodeOf(id, replica) }, StateMachine: ps.watch(id, p.StateMachine())}
-	if t.Partitions[id.Partition].Joined(r.id) {
+	if t.Partitions[id.Partition].Joining() {
 		group.Origin = multiraft.Joining
 	}
 	if cfg.Restored != nil {

@@ -43,6 +43,11 @@ const (
 	kindForgetDeletions     = 11
 	kindForgetKeptTable     = 12
 	kindSetFeatureLevel     = 13
+	kindSetLiveness         = 14
+	kindMovePartitions      = 15
+	kindStepMove            = 16
+	kindSetBrokerMode       = 17
+	kindUnregisterBroker    = 18
 )
 
 func newCommand(kind uint64) Command {
@@ -73,6 +78,16 @@ func newCommand(kind uint64) Command {
 		return &ForgetKeptTable{}
 	case kindSetFeatureLevel:
 		return &SetFeatureLevel{}
+	case kindSetLiveness:
+		return &SetLiveness{}
+	case kindMovePartitions:
+		return &MovePartitions{}
+	case kindStepMove:
+		return &StepMove{}
+	case kindSetBrokerMode:
+		return &SetBrokerMode{}
+	case kindUnregisterBroker:
+		return &UnregisterBroker{}
 	}
 	return nil
 }

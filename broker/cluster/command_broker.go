@@ -76,7 +76,7 @@ func (r *RegisterBroker) apply(s *State) (any, error) {
 // build that is too old or too new for the cluster.
 func (r *RegisterBroker) refused(s *State, old *Broker) error {
 	g := &r.Registration
-	if level := s.v.featureLevel; g.FeatureMax > 0 && (g.FeatureMax < level || g.FeatureMin > level) {
+	if level := s.v.featureLevel; g.FeatureMax > 0 && level > 0 && (g.FeatureMax < level || g.FeatureMin > level) {
 		return fmt.Errorf("%w: the cluster works at feature level %d, this build at %d to %d: use a build that can",
 			ErrFenced, level, g.FeatureMin, g.FeatureMax)
 	}
@@ -92,6 +92,39 @@ func (r *RegisterBroker) refused(s *State, old *Broker) error {
 			"and what was promised since is missing; empty it and start again", ErrFenced, g.ID, g.Session, old.Session)
 	}
 	return nil
+}
+
+// SetLiveness marks brokers as offline since NowMs, or as online.
+type SetLiveness struct {
+	NowMs           int64 // milliseconds since the Unix epoch, by the leader's clock
+	Offline, Online []int32
+}
+
+func (r *SetLiveness) kind() uint64 { return kindSetLiveness }
+
+func (r *SetLiveness) appendTo(p []byte) []byte {
+	return appendNodes(appendNodes(binary.AppendVarint(p, r.NowMs), r.Offline), r.Online)
+}
+
+func (r *SetLiveness) decode(c *cursor) {
+	r.NowMs, r.Offline, r.Online = c.varint(), decodeNodes(c), decodeNodes(c)
+}
+
+func (r *SetLiveness) apply(s *State) (any, error) {
+	set := func(id int32, offline bool, sinceMs int64) {
+		if old := s.v.brokers[id]; old != nil {
+			b := *old
+			b.Offline, b.OfflineSinceMs = offline, sinceMs
+			s.putBroker(id, &b)
+		}
+	}
+	for _, id := range r.Offline {
+		set(id, true, r.NowMs)
+	}
+	for _, id := range r.Online {
+		set(id, false, 0)
+	}
+	return nil, nil
 }
 
 // SetBrokerConfigs replaces a broker's dynamic properties if they still have

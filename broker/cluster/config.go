@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.etcd.io/raft/v3/raftpb"
 
+	"tidewater/broker/multiraft"
 	"tidewater/internal/record"
 	"tidewater/internal/topicconfig"
 )
@@ -27,9 +29,26 @@ type Proposer interface {
 	// Propose appends data to the log; Machine.Append has been called when it
 	// returns without error. On error nothing has happened.
 	Propose(data []byte) (record.Index, error)
+	// ReadIndex confirms with a majority that this replica leads; done gets the
+	// entry up to which everything committed before is applied.
+	ReadIndex(done func(record.Index, error))
+	// Members is the group's membership, Change proposes another. Both are for
+	// the leader.
+	Members() Members
+	Change(cc raftpb.ConfChangeV2) error
+	// Transfer asks another replica to lead.
+	Transfer(to uint64)
 	// Release says that everything up to at is durable in the controller's
 	// store, so that the log may forget it.
 	Release(at record.Index, term uint64)
+}
+
+// Members is a Raft group's membership as its leader sees it.
+type Members struct {
+	// Voters are those of the present configuration, Outgoing those of the one
+	// that a joint one comes from. Learners have no vote.
+	Voters, Outgoing, Learners []uint64
+	Replicas                   []multiraft.Member // how far each is
 }
 
 // Config is what a Controller needs. Zero fields take the defaults named.
@@ -47,12 +66,16 @@ type Config struct {
 	// Seeds are asked for the brokers' addresses while there is no leader.
 	Seeds []string
 	Raft  Raft
+	// Groups are the partitions' groups on this broker: GroupsOn the host that
+	// runs them. Without it no partition is moved.
+	Groups Groups
 	// FS and Dir are where the store lies; FS is vfs.Default if nil.
 	FS  vfs.FS
 	Dir string
 
 	// DefaultPartitions (1) and DefaultReplicationFactor (1) are for topics
-	// created with -1.
+	// created with -1; internal ones get at least three replicas where there
+	// are three brokers.
 	DefaultPartitions        int32
 	DefaultReplicationFactor int16
 	// PartitionsMax (100,000) bounds the partitions of the cluster.
@@ -65,6 +88,25 @@ type Config struct {
 	CheckBrokerConfigs func(map[string]string) []topicconfig.Fault
 	// CheckpointEvery (1 s) is how often Run syncs the store.
 	CheckpointEvery time.Duration
+
+	// DutyEvery (250 ms) is how often the controller's leader looks after the
+	// cluster.
+	DutyEvery time.Duration
+	// OfflineAfter (5 s) is how long a broker may not answer before it is
+	// marked offline.
+	OfflineAfter time.Duration
+	// RepairAfter (15 min) is how long a broker may be offline before its
+	// replicas are made anew elsewhere, VoterAfter (1 min) before another takes
+	// its vote in the controller's group.
+	RepairAfter, VoterAfter time.Duration
+	// PlanEvery (5 s) is how often moves are planned; MovesMax (32) bounds those
+	// under way, BalanceMax (4) those of them that only even out the load; -1
+	// is none.
+	PlanEvery            time.Duration
+	MovesMax, BalanceMax int
+	// Sizes gives the bytes of the partitions that this broker leads; nil when
+	// disks are not to be evened out.
+	Sizes func() map[record.PartitionID]int64
 
 	Now    func() time.Time // time.Now
 	Random io.Reader        // crypto/rand; for topic ids
@@ -111,6 +153,17 @@ func (c *Config) fill() {
 	if c.CheckpointEvery == 0 {
 		c.CheckpointEvery = time.Second
 	}
+	setDuration(&c.DutyEvery, 250*time.Millisecond)
+	setDuration(&c.OfflineAfter, 5*time.Second)
+	setDuration(&c.RepairAfter, 15*time.Minute)
+	setDuration(&c.VoterAfter, time.Minute)
+	setDuration(&c.PlanEvery, 5*time.Second)
+	if c.MovesMax == 0 {
+		c.MovesMax = 32
+	}
+	if c.BalanceMax == 0 {
+		c.BalanceMax = 4
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -119,5 +172,11 @@ func (c *Config) fill() {
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()
+	}
+}
+
+func setDuration(d *time.Duration, v time.Duration) {
+	if *d == 0 {
+		*d = v
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"tidewater/broker/multiraft"
 	"tidewater/internal/record"
 	"tidewater/internal/topicconfig"
@@ -106,6 +108,7 @@ func Open(cfg Config) (*Controller, error) {
 
 // Close syncs and closes the store; the Raft group has been stopped before.
 func (c *Controller) Close() error {
+	c.machine.background.Wait()
 	return errors.Join(c.store.sync(), c.store.close())
 }
 
@@ -208,11 +211,27 @@ func (c *Controller) change(ctx context.Context, validateOnly bool, plan func(pl
 	return nil, fmt.Errorf("%w, %d times", ErrConflict, conflictsMax)
 }
 
-// Run syncs the store every CheckpointEvery until ctx ends. Where there are
-// other brokers it fails once this one's replica has stopped: its journal is
-// dead, and as long as it answers heartbeats, groups that rest and that it led
-// look for no other leader.
+// Run syncs the store every CheckpointEvery, and looks after the cluster while
+// this broker leads the controller, until ctx ends. An ErrFenced says that the
+// cluster goes on without this broker. Where there are other brokers it fails
+// once this one's replica has stopped: its journal is dead, and as long as it
+// answers heartbeats, groups that rest and that it led look for no other leader.
 func (c *Controller) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return c.lookAfter(ctx) })
+	g.Go(func() error { return c.checkpoints(ctx) })
+	err := g.Wait()
+	select {
+	case <-c.machine.stopped:
+		if c.machine.removed {
+			return fmt.Errorf("%w: node %d was taken out of the cluster", ErrFenced, c.cfg.Node)
+		}
+	default:
+	}
+	return err
+}
+
+func (c *Controller) checkpoints(ctx context.Context) error {
 	t := time.NewTicker(c.cfg.CheckpointEvery)
 	defer t.Stop()
 	var stopped <-chan struct{}

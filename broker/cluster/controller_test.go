@@ -388,7 +388,7 @@ func TestImport(t *testing.T) {
 	if err := now.Bootstrap(ctx, Identity{testIdentity.ClusterID, 2}, true); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := now.RegisterBroker(ctx, Registration{ID: 9}); err != nil {
+	if _, err := now.RegisterBroker(ctx, Registration{ID: 9, Listeners: []Listener{{Name: "kafka"}}}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := now.CreateTopic(ctx, TopicSpec{Name: "new", Partitions: 1, ReplicationFactor: 1}, false); !errors.Is(err, ErrNotReady) {

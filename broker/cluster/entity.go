@@ -134,7 +134,7 @@ func appendPartition(b []byte, p Partition) []byte {
 	b = appendList(b, p.Replicas, func(b []byte, r Replica) []byte {
 		return binary.AppendUvarint(binary.AppendVarint(b, int64(r.Node)), r.ID)
 	})
-	b = appendList(b, p.First, binary.AppendUvarint)
+	b = appendBool(b, p.Moved)
 	if b = appendBool(b, p.Move != nil); p.Move == nil {
 		return b
 	}
@@ -150,7 +150,7 @@ func decodePartition(c *cursor) Partition {
 	if c.version < 2 {
 		return p
 	}
-	if p.First = list(c, (*cursor).uvarint); c.bool() {
+	if p.Moved = c.bool(); c.bool() {
 		p.Move = &Move{Adding: list(c, (*cursor).uvarint), Removing: list(c, (*cursor).uvarint),
 			Before: list(c, (*cursor).uvarint), Joining: c.bool(), StartedMs: c.varint()}
 	}

@@ -29,6 +29,18 @@ var (
 	// ErrUnknownOutcome: leadership was lost while a command was on its way; it
 	// may or may not happen. Clients look before they repeat.
 	ErrUnknownOutcome = errors.New("controller changed while the command was on its way")
+	// ErrMoving: the partition's replicas are being changed. Answer
+	// REASSIGNMENT_IN_PROGRESS.
+	ErrMoving = errors.New("partition is being moved")
+	// ErrNotMoving: there is no move to take back. Answer
+	// NO_REASSIGNMENT_IN_PROGRESS.
+	ErrNotMoving = errors.New("partition is not being moved")
+	// ErrElectionNotNeeded: the preferred leader leads. Answer
+	// ELECTION_NOT_NEEDED.
+	ErrElectionNotNeeded = errors.New("preferred leader leads already")
+	// ErrPreferredNotAvailable: the preferred leader is offline or behind.
+	// Answer PREFERRED_LEADER_NOT_AVAILABLE.
+	ErrPreferredNotAvailable = errors.New("preferred leader is not available")
 	// ErrFenced: this broker must not take part; the message says what to do.
 	// It ends.
 	ErrFenced = errors.New("broker is fenced")

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.etcd.io/raft/v3/raftpb"
 
 	"tidewater/internal/record"
 )
@@ -47,6 +48,14 @@ func (f *fakeRaft) Propose(data []byte) (record.Index, error) {
 	f.entries = append(f.entries, fakeEntry{f.term, data})
 	return record.Index(len(f.entries)), f.m.Append(record.Index(len(f.entries)), f.term, data)
 }
+
+func (f *fakeRaft) ReadIndex(done func(record.Index, error)) { done(record.Index(len(f.entries)), nil) }
+
+func (f *fakeRaft) Members() Members { return Members{Voters: []uint64{1}} }
+
+func (f *fakeRaft) Change(raftpb.ConfChangeV2) error { panic("a group of one changes no members") }
+
+func (f *fakeRaft) Transfer(uint64) { panic("a group of one transfers nothing") }
 
 func (f *fakeRaft) Release(at record.Index, term uint64) {
 	if f.entries[at-1].term != term || at > f.m.state.v.applied {

@@ -38,13 +38,19 @@ func samples() map[string]Command {
 		"forget-deletions":  &ForgetDeletions{[]record.TopicID{id}},
 		"forget-kept-table": &ForgetKeptTable{id},
 		"set-feature-level": &SetFeatureLevel{2},
+		"set-liveness":      &SetLiveness{NowMs: 7, Offline: []int32{2}, Online: []int32{1, 3}},
+		"move-partitions": &MovePartitions{NowMs: 9, Ops: []MoveOp{{Partition: record.PartitionID{Topic: id, Partition: 1}, Expected: []uint64{4, 5},
+			Target: []int32{1, 2}}, {Partition: record.PartitionID{Topic: id}}}},
+		"step-move":         &StepMove{Partition: record.PartitionID{Topic: id}, Adding: []uint64{6}, Removing: []uint64{4}, Done: true},
+		"set-broker-mode":   &SetBrokerMode{Node: 2, Maintenance: true},
+		"unregister-broker": &UnregisterBroker{Node: 2},
 	}
 }
 
 func sampleTopic() *Topic {
 	return &Topic{ID: record.TopicID{7}, Name: "t.x", CreatedMs: 4, ConfigVersion: 2, Configs: map[string]string{"a": "b"},
 		Partitions: []Partition{{Replicas: []Replica{{1, 10}, {2, 11}}, Leader: 2, LeaderEpoch: 3}, {Leader: NoLeader, LeaderEpoch: -1},
-			{Replicas: []Replica{{3, 14}, {1, 12}}, Leader: 1, LeaderEpoch: 2, First: []uint64{12}, Move: &Move{Adding: []uint64{14},
+			{Replicas: []Replica{{3, 14}, {1, 12}}, Leader: 1, LeaderEpoch: 2, Moved: true, Move: &Move{Adding: []uint64{14},
 				Removing: []uint64{12}, Before: []uint64{12}, Joining: true, StartedMs: 7}}}}
 }
 

@@ -186,6 +186,15 @@ func (c *Controller) catchUp(ctx context.Context) error {
 	}
 }
 
+// Fresh gives a view that shows everything that was committed before the call,
+// as the controller's leader and a majority know it.
+func (c *Controller) Fresh(ctx context.Context) (*View, error) {
+	if err := c.catchUp(ctx); err != nil {
+		return nil, err
+	}
+	return c.View(), nil
+}
+
 // leading refuses early what would be refused anyway, so that a plan is made
 // from the newest view.
 func (c *Controller) leading() error {
@@ -224,9 +233,23 @@ func (c *Controller) handlePropose(ctx context.Context, _ int32, data []byte) ([
 	return c.answerIndex(), nil
 }
 
-// handleRead tells how far this replica is, if it leads.
-func (c *Controller) handleRead(context.Context, int32, []byte) ([]byte, error) {
+// handleRead tells how far this replica is, if it leads and a majority agrees.
+func (c *Controller) handleRead(ctx context.Context, _ int32, _ []byte) ([]byte, error) {
 	if c.leading() != nil {
+		return []byte{answerNotLeader}, nil
+	}
+	confirmed := make(chan error, 1)
+	err := c.cfg.Raft.Do(func(p Proposer) { p.ReadIndex(func(_ record.Index, err error) { confirmed <- err }) })
+	if err == nil {
+		select {
+		case err = <-confirmed:
+		case <-c.machine.stopped:
+			err = ErrClosed
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	}
+	if err != nil {
 		return []byte{answerNotLeader}, nil
 	}
 	return c.answerIndex(), nil
@@ -264,6 +287,13 @@ func (c *Controller) Handle(register func(Method, Handler)) {
 	register(MethodPropose, c.handlePropose)
 	register(MethodRead, c.handleRead)
 	register(MethodRegister, c.handleRegister)
+	if c.cfg.Groups != nil {
+		register(MethodGroups, c.handleGroups)
+		register(MethodChange, c.handleChange)
+	}
+	if c.cfg.Sizes != nil {
+		register(MethodSizes, c.handleSizes)
+	}
 }
 
 // tellPeers gives the network the addresses of the newest view, and of the

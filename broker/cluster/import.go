@@ -74,7 +74,7 @@ func reassigned(now *View, t *Topic, o ImportOptions) (*Topic, error) {
 	if o.ReplicationFactor > 0 {
 		replicas = min(replicas, o.ReplicationFactor)
 	}
-	nodes, err := Place(now.Brokers(), t.ID, 0, len(t.Partitions), replicas)
+	nodes, err := Place(now, t.ID, 0, len(t.Partitions), replicas)
 	if err != nil {
 		return nil, fmt.Errorf("place topic %s: %w", t.Name, err)
 	}

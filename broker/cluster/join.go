@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -99,7 +100,7 @@ func (j *Joiner) Join(ctx context.Context) (Membership, error) {
 
 // round asks every seed once and does what can be done.
 func (j *Joiner) round(ctx context.Context) (Membership, error) {
-	d, err := j.decide(j.ask(ctx))
+	d, err := j.decide(askSeeds(ctx, j.cfg.Peers, j.cfg.Seeds))
 	if err != nil {
 		return Membership{}, err
 	}
@@ -127,18 +128,24 @@ type seedAnswer struct {
 	err error
 }
 
-func (j *Joiner) ask(ctx context.Context) []seedAnswer {
-	out := make([]seedAnswer, 0, len(j.cfg.Seeds))
-	for _, addr := range slices.Compact(slices.Sorted(slices.Values(j.cfg.Seeds))) {
-		one, stop := context.WithTimeout(ctx, attemptTimeout)
-		a := seedAnswer{addr: addr}
-		b, err := j.cfg.Peers.Ask(one, addr, MethodHello, nil)
-		stop()
-		if a.err = err; err == nil {
-			a.hello, a.err = decodeHello(b)
-		}
-		out = append(out, a)
+// askSeeds says hello to every seed, all at the same time.
+func askSeeds(ctx context.Context, peers Peers, seeds []string) []seedAnswer {
+	ctx, stop := context.WithTimeout(ctx, attemptTimeout)
+	defer stop()
+	addrs := slices.Compact(slices.Sorted(slices.Values(seeds)))
+	out := make([]seedAnswer, len(addrs))
+	var wg sync.WaitGroup
+	for i, addr := range addrs {
+		wg.Go(func() {
+			a := seedAnswer{addr: addr}
+			b, err := peers.Ask(ctx, addr, MethodHello, nil)
+			if a.err = err; err == nil {
+				a.hello, a.err = decodeHello(b)
+			}
+			out[i] = a
+		})
 	}
+	wg.Wait()
 	return out
 }
 
@@ -240,7 +247,8 @@ func (j *Joiner) found(answers []seedAnswer) (decision, error) {
 func (j *Joiner) register(ctx context.Context, addr string) (Membership, error) {
 	ctx, stop := context.WithTimeout(ctx, requestTimeout)
 	defer stop()
-	answer, err := j.cfg.Peers.Ask(ctx, addr, MethodRegister, encodeRegister(&j.cfg.Registration, false))
+	call := registerCall{Registration: j.cfg.Registration}
+	answer, err := j.cfg.Peers.Ask(ctx, addr, MethodRegister, call.encode())
 	if err != nil {
 		return Membership{}, fmt.Errorf("register at %s: %w", addr, err)
 	}

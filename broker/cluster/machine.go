@@ -1,10 +1,12 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 
+	"tidewater/broker/multiraft"
 	"tidewater/internal/record"
 )
 
@@ -23,6 +25,9 @@ type Machine struct {
 	store *store
 	// stopped is closed by Stopped: tasks that were not run by then never are.
 	stopped chan struct{}
+	// removed is set before stopped is closed: the group's members left this
+	// replica out.
+	removed bool
 
 	// Owned by the group's loop.
 	state   *State
@@ -39,6 +44,9 @@ type Machine struct {
 	lead    atomic.Pointer[Leadership]
 	applied atomic.Pointer[place] // of what the store was told, durable or not
 	told    atomic.Uint64         // Index up to which requests are answered
+
+	background sync.WaitGroup       // Install's
+	installed  atomic.Pointer[View] // waits for Restore
 
 	mu   sync.Mutex // held for the fields below only
 	subs []*subscription
@@ -231,6 +239,7 @@ func (m *Machine) Stopped(err error) {
 		err = ErrClosed
 	}
 	m.fail(err)
+	m.removed = errors.Is(err, multiraft.ErrRemoved)
 	close(m.stopped)
 }
 

@@ -2,7 +2,10 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"time"
 )
 
 // FeatureLevel is what this build needs and gives to a new cluster.
@@ -19,16 +22,80 @@ func (c *Controller) Bootstrap(ctx context.Context, id Identity, restoring bool)
 }
 
 // RegisterBroker announces a broker or changes what is known of it. A new Boot
-// raises the broker's BootCount.
+// raises the broker's BootCount. In a cluster of several it waits for a leader
+// until ctx ends. ErrFenced: the broker has no place in the cluster any more.
 func (c *Controller) RegisterBroker(ctx context.Context, r Registration) (*Broker, error) {
 	if r.ID < 0 {
 		return nil, fmt.Errorf("%w: broker id %d is negative", ErrInvalidRequest, r.ID)
+	}
+	for {
+		b, err := c.register(ctx, r)
+		if err == nil || c.cfg.Peers == nil || ctx.Err() != nil ||
+			!errors.Is(err, ErrNotController) && !errors.Is(err, ErrNotReady) && !errors.Is(err, ErrUnknownOutcome) {
+			return b, err
+		}
+		c.cfg.Log.Info("waiting to register with the controller", "reason", err)
+		if fenced := c.askPlace(ctx, r); fenced != nil {
+			return nil, fenced
+		}
+		select {
+		case <-time.After(retryEvery):
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (c *Controller) register(ctx context.Context, r Registration) (*Broker, error) {
+	if err := c.catchUp(ctx); err != nil {
+		return nil, err
+	}
+	if c.cfg.Peers != nil && r.ID == c.cfg.Node {
+		if err := c.View().placed(c.cfg.Node, c.cfg.Membership.Replica); err != nil {
+			return nil, err
+		}
 	}
 	result, err := c.do(ctx, &RegisterBroker{Registration: r})
 	if err != nil {
 		return nil, err
 	}
 	return result.(*Broker), nil
+}
+
+// placed refuses a broker whose replica of the controller is not the one that
+// the cluster knows.
+func (v *View) placed(node int32, replica uint64) error {
+	if v.identity == (Identity{}) {
+		return fmt.Errorf("%w: the cluster is being founded", ErrNotReady)
+	}
+	switch b := v.brokers[node]; {
+	case b == nil:
+		return fmt.Errorf("%w: node %d was unregistered; empty its data directory to bring it in again", ErrFenced, node)
+	case b.Controller != replica:
+		return fmt.Errorf("%w: another data directory took the place of this one as node %d; empty it, or give this broker another --node-id",
+			ErrFenced, node)
+	}
+	return nil
+}
+
+// askPlace asks the others whether this broker still has a place: if not, no
+// leader will ever speak to it. Any other answer, or none, says nothing.
+func (c *Controller) askPlace(ctx context.Context, r Registration) error {
+	if c.Leadership().Leader != NoLeader || ctx.Err() != nil {
+		return nil
+	}
+	ctx, stop := context.WithTimeout(ctx, attemptTimeout)
+	defer stop()
+	addrs := c.cfg.Membership.addrs()
+	maps.Copy(addrs, c.View().peerAddrs(c.cfg.Node))
+	call := registerCall{Registration: r, Replica: c.cfg.Membership.Replica}
+	for _, addr := range addrs {
+		if b, err := c.cfg.Peers.Ask(ctx, addr, MethodRegister, call.encode()); err == nil {
+			if _, err = decodeRegistered(b); errors.Is(err, ErrFenced) {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // ReportLeaders records who leads; what is older than known is left out, and

@@ -71,11 +71,20 @@ func (m *Membership) addrs() map[int32]string {
 	return out
 }
 
-// GroupConfig is how this broker's replica of the controller's group starts.
+// GroupConfig is how this broker's replica of the controller's group starts. An
+// ErrMissing from there means that the directory is to be emptied.
 func (c *Controller) GroupConfig() multiraft.GroupConfig {
 	m := &c.cfg.Membership
-	g := multiraft.GroupConfig{ID: GroupID(), Replica: m.Replica, NodeOf: c.NodeOf, StateMachine: c.machine.StateMachine()}
-	if m.Founder {
+	g := multiraft.GroupConfig{ID: GroupID(), Replica: m.Replica, NodeOf: c.NodeOf, Origin: multiraft.Joining,
+		StateMachine: c.machine.StateMachine()}
+	switch {
+	case m.Founder && c.store.ran:
+		// What the store holds was in the journal first. If it is not there, the
+		// replica has left the group or lost its disk, and must not begin the
+		// group a second time. One that joins begins nothing.
+		g.Origin = multiraft.Resuming
+	case m.Founder:
+		g.Origin = multiraft.Founding
 		for _, o := range m.Members {
 			g.Voters = append(g.Voters, o.Replica)
 		}

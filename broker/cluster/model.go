@@ -109,9 +109,9 @@ type Partition struct {
 	Replicas []Replica
 	// Move is the move under way, nil for none.
 	Move *Move
-	// First are the ids of the replicas that the group began with, nil while
-	// they are Replicas.
-	First []uint64
+	// Moved: a move began once, so the group has begun, and replicas may have
+	// left it. See Joining.
+	Moved bool
 	// Leader is the node that last reported to lead, NoLeader before the first
 	// report; LeaderEpoch is its epoch, -1 before. The epoch never goes back.
 	Leader      int32

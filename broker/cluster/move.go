@@ -40,18 +40,16 @@ func (p *Partition) moving(ids func(*Move) []uint64) []int32 {
 	return nodesOf(with(p.Replicas, ids(p.Move)))
 }
 
-// Voters are the ids that the group began with: what a replica that its
-// journal does not know starts from, unless it is Joining.
-func (p *Partition) Voters() []uint64 {
-	if p.First != nil {
-		return p.First
-	}
-	return idsOf(p.Replicas)
-}
+// Joining says how a replica starts that its broker's journal does not know,
+// in a view from Controller.Fresh: false is as one of the first members, which
+// are the Replicas; true is without members, to be brought in by the group's
+// leader. In an older view a replica may look like a first member that has
+// left the group since, and that its journal was told to forget: it would begin
+// the group a second time.
+func (p *Partition) Joining() bool { return p.Moved }
 
-// Joined reports whether a replica came into the group after it began: it
-// starts without members and is brought in by the group's leader.
-func (p *Partition) Joined(id uint64) bool { return p.First != nil && !slices.Contains(p.First, id) }
+// Voters are the ids of the first members, for a replica that is not Joining.
+func (p *Partition) Voters() []uint64 { return idsOf(p.Replicas) }
 
 // NodeOf gives the node of one of the partition's replicas.
 func (p *Partition) NodeOf(id uint64) (int32, bool) {

@@ -21,6 +21,8 @@ const (
 	// to change their members or leader.
 	MethodGroups Method = 0x14
 	MethodChange Method = 0x15
+	// MethodSizes asks for the bytes of the partitions that a broker leads.
+	MethodSizes Method = 0x16
 )
 
 // Peers is what the controller needs of the network between brokers:

@@ -75,7 +75,7 @@ func (p planner) assignment(s TopicSpec, id record.TopicID) ([][]int32, error) {
 		partitions = p.cfg.DefaultPartitions
 	}
 	if replicas == -1 {
-		replicas = p.cfg.DefaultReplicationFactor
+		replicas = p.defaultReplicas(s.Name)
 	}
 	if partitions < 1 {
 		return nil, fmt.Errorf("%w: %d, at least 1 is needed", ErrInvalidPartitions, partitions)
@@ -83,15 +83,24 @@ func (p planner) assignment(s TopicSpec, id record.TopicID) ([][]int32, error) {
 	if err := p.roomFor(int(partitions)); err != nil {
 		return nil, err
 	}
-	return Place(p.v.Brokers(), id, 0, int(partitions), int(replicas))
+	return Place(p.v, id, 0, int(partitions), int(replicas))
 }
+
+// defaultReplicas is the number for a topic that names none. What groups and
+// transactions depend on is to outlast a broker where that is possible.
+func (p planner) defaultReplicas(name string) int16 {
+	if n := p.cfg.DefaultReplicationFactor; !InternalTopic(name) || len(p.v.brokers) < internalReplicas {
+		return n
+	} else {
+		return max(n, internalReplicas)
+	}
+}
+
+const internalReplicas = 3
 
 // roomFor checks the cluster's bound on partitions.
 func (p planner) roomFor(more int) error {
-	have := 0
-	for _, t := range p.v.topics {
-		have += len(t.Partitions)
-	}
+	have := p.v.partitions
 	if have+more > p.cfg.PartitionsMax {
 		return fmt.Errorf("%w: %d partitions more than the %d there are would pass the bound of %d", ErrPolicy, more, have, p.cfg.PartitionsMax)
 	}
@@ -135,7 +144,7 @@ func (p planner) createPartitions(id record.TopicID, count int32, assignment [][
 	}
 	cmd := &CreatePartitions{Topic: id, From: have, Assignment: assignment}
 	if assignment == nil {
-		cmd.Assignment, err = Place(p.v.Brokers(), id, int(have), int(count-have), t.ReplicationFactor())
+		cmd.Assignment, err = Place(p.v, id, int(have), int(count-have), t.ReplicationFactor())
 		return cmd, err
 	}
 	if len(assignment) != int(count-have) {

@@ -1,6 +1,10 @@
 package cluster
 
 import (
+	"slices"
+
+	"go.etcd.io/raft/v3/raftpb"
+
 	"tidewater/broker/journal"
 	"tidewater/broker/multiraft"
 	"tidewater/internal/record"
@@ -30,6 +34,23 @@ func (p proposer) Leading() (term uint64, ok bool) {
 }
 
 func (p proposer) Propose(data []byte) (record.Index, error) { return p.g.Propose(data) }
+
+func (p proposer) ReadIndex(done func(record.Index, error)) { p.g.ReadIndex(done) }
+
+func (p proposer) Members() Members { return membersOf(p.g) }
+
+func (p proposer) Change(cc raftpb.ConfChangeV2) error {
+	_, err := p.g.ProposeConfChangeV2(cc)
+	return err
+}
+
+func (p proposer) Transfer(to uint64) { p.g.Transfer(to, nil) }
+
+// membersOf reads a group's membership on its loop.
+func membersOf(g *multiraft.Group) Members {
+	c := g.ConfState()
+	return Members{Voters: c.Voters, Outgoing: c.VotersOutgoing, Learners: slices.Concat(c.Learners, c.LearnersNext), Replicas: g.Members()}
+}
 
 func (p proposer) Release(at record.Index, term uint64) {
 	p.g.Release(journal.Mark{Index: at, Term: term})

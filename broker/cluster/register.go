@@ -2,8 +2,10 @@ package cluster
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // answerFenced is MethodRegister's answer with a text that says what a person
@@ -13,18 +15,30 @@ const (
 	answerLater  = 5
 )
 
-func encodeRegister(r *Registration, passedOn bool) []byte {
-	cmd := RegisterBroker{Registration: *r}
-	return cmd.appendTo(appendBool([]byte{helloVersion}, passedOn))
+// registerCall is the request of MethodRegister.
+type registerCall struct {
+	Registration
+	// Replica is the id in the controller's group of a broker that has a
+	// membership and asks whether it still holds; 0 of one that has none.
+	Replica uint64
+	// PassedOn: it comes from another broker, for the leader.
+	PassedOn bool
 }
 
-func decodeRegister(b []byte) (r Registration, passedOn bool, err error) {
+func (r *registerCall) encode() []byte {
+	b := appendBool([]byte{helloVersion}, r.PassedOn)
+	cmd := RegisterBroker{Registration: r.Registration}
+	return cmd.appendTo(binary.AppendUvarint(b, r.Replica))
+}
+
+func decodeRegister(b []byte) (registerCall, error) {
 	c := &cursor{b: b}
 	c.hello()
-	passedOn = c.bool()
+	r := registerCall{PassedOn: c.bool(), Replica: c.uvarint()}
 	var cmd RegisterBroker
 	cmd.decode(c)
-	return cmd.Registration, passedOn, c.end()
+	r.Registration = cmd.Registration
+	return r, c.end()
 }
 
 func decodeRegistered(b []byte) (Membership, error) {
@@ -51,26 +65,28 @@ func decodeRegistered(b []byte) (Membership, error) {
 // handleRegister takes a broker into the cluster, or has the leader do it. A
 // broker that asks again gets the same answer.
 func (c *Controller) handleRegister(ctx context.Context, _ int32, request []byte) ([]byte, error) {
-	r, passedOn, err := decodeRegister(request)
+	r, err := decodeRegister(request)
 	if err != nil {
 		return nil, err
 	}
 	l := c.Leadership()
-	if !l.Leading && !passedOn && l.Leader != NoLeader {
-		return c.cfg.Peers.Call(ctx, l.Leader, MethodRegister, encodeRegister(&r, true))
+	if !l.Leading && !r.PassedOn && l.Leader != NoLeader {
+		r.PassedOn = true
+		return c.cfg.Peers.Call(ctx, l.Leader, MethodRegister, r.encode())
 	}
 	m, err := c.takeIn(ctx, r)
 	switch {
 	case err == nil:
 		return appendMembership([]byte{helloVersion, answerDone}, &m), nil
 	case errors.Is(err, ErrFenced):
-		return appendString([]byte{helloVersion, answerFenced}, err.Error()), nil
+		return appendString([]byte{helloVersion, answerFenced}, strings.TrimPrefix(err.Error(), ErrFenced.Error()+": ")), nil
 	}
 	return appendString([]byte{helloVersion, answerLater}, err.Error()), nil
 }
 
-// takeIn registers a broker that has no membership and gives it one.
-func (c *Controller) takeIn(ctx context.Context, r Registration) (Membership, error) {
+// takeIn registers a broker that has no membership and gives it one, or says
+// whether the one that it has still holds.
+func (c *Controller) takeIn(ctx context.Context, r registerCall) (Membership, error) {
 	if err := c.leading(); err != nil {
 		return Membership{}, err
 	}
@@ -78,7 +94,10 @@ func (c *Controller) takeIn(ctx context.Context, r Registration) (Membership, er
 	if v.identity.ClusterID == [16]byte{} {
 		return Membership{}, ErrNotReady
 	}
-	cmd := &RegisterBroker{Registration: r}
+	if r.Replica != 0 {
+		return c.membershipOf(v.brokers[r.ID]), v.placed(r.ID, r.Replica)
+	}
+	cmd := &RegisterBroker{Registration: r.Registration}
 	if old := v.brokers[r.ID]; old != nil && old.Disk != r.Disk {
 		if err := c.gone(ctx, old, r.Disk); err != nil {
 			return Membership{}, err
@@ -89,12 +108,19 @@ func (c *Controller) takeIn(ctx context.Context, r Registration) (Membership, er
 	if err != nil {
 		return Membership{}, err
 	}
-	b := result.(*Broker)
-	m := Membership{Identity: v.identity, Node: b.ID, Disk: b.Disk, Replica: b.Controller}
+	return c.membershipOf(result.(*Broker)), nil
+}
+
+// membershipOf is what a broker that joins is told.
+func (c *Controller) membershipOf(b *Broker) Membership {
+	if b == nil {
+		return Membership{}
+	}
+	m := Membership{Identity: c.View().identity, Node: b.ID, Disk: b.Disk, Replica: b.Controller}
 	for _, o := range c.View().Brokers() {
 		m.Members = append(m.Members, Member{Node: o.ID, Replica: o.Controller, Disk: o.Disk, Addr: o.RPCAddr})
 	}
-	return m, nil
+	return m
 }
 
 // gone makes sure that a node's old data directory is not in use when another

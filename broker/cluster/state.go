@@ -17,7 +17,7 @@ type State struct {
 	v View
 	// shared marks the maps of v that a View given away also has; a map is
 	// cloned before its first write after that.
-	shared struct{ brokers, topics, deletions, keptTables, brokerConfigs, sessions bool }
+	shared struct{ brokers, topics, deletions, keptTables, brokerConfigs, sessions, loads bool }
 	// plain maps a topic's name with dots as underscores to its id: two names
 	// that are equal there would be one metric and one table.
 	plain map[string]record.TopicID
@@ -33,15 +33,17 @@ func emptyView() View {
 	return View{
 		brokers: map[int32]*Broker{}, topics: map[record.TopicID]*Topic{}, names: map[string]*Topic{},
 		deletions: map[record.TopicID]*Deletion{}, keptTables: map[record.TopicID]*KeptTable{},
-		brokerConfigs: map[int32]*brokerConfig{}, sessions: map[int32]*session{}, nextReplicaID: 1, nextControllerID: 1,
+		brokerConfigs: map[int32]*brokerConfig{}, sessions: map[int32]*session{}, loads: map[int32]Load{}, nextReplicaID: 1, nextControllerID: 1,
 	}
 }
 
 // stateOf makes v, which nobody else may hold, a state.
 func stateOf(v View) *State {
+	v.loads, v.partitions, v.moves = map[int32]Load{}, 0, 0
 	s := &State{v: v, plain: map[string]record.TopicID{}, dirty: map[string]struct{}{}}
 	for id, t := range v.topics {
 		s.plain[plainName(t.Name)] = id
+		s.count(t, 1)
 	}
 	return s
 }
@@ -51,7 +53,7 @@ func plainName(name string) string { return strings.ReplaceAll(name, ".", "_") }
 // View gives the state as it is, never to change.
 func (s *State) View() *View {
 	s.shared.brokers, s.shared.topics, s.shared.deletions = true, true, true
-	s.shared.keptTables, s.shared.brokerConfigs, s.shared.sessions = true, true, true
+	s.shared.keptTables, s.shared.brokerConfigs, s.shared.sessions, s.shared.loads = true, true, true, true
 	v := s.v
 	return &v
 }
@@ -106,7 +108,14 @@ func (s *State) putTopic(id record.TopicID, t *Topic) {
 		s.v.names = maps.Clone(s.v.names)
 	}
 	own(&s.v.topics, &s.shared.topics)
-	if old := s.v.topics[id]; old != nil && t == nil {
+	old := s.v.topics[id]
+	if old != nil {
+		s.count(old, -1)
+	}
+	if t != nil {
+		s.count(t, 1)
+	}
+	if old != nil && t == nil {
 		delete(s.v.topics, id)
 		delete(s.v.names, old.Name)
 		delete(s.plain, plainName(old.Name))

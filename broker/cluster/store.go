@@ -20,6 +20,7 @@ const (
 // storeFormat is the value of the key formatKey; docs/formats/controller.md.
 const (
 	formatKey   = "\x00format"
+	stagedKey   = "\x00staged"           // a metadata snapshot that is to take the state's place
 	storeFormat = "TWCS\x00\x01\x00\x01" // magic, version, oldest reader's version
 )
 
@@ -28,6 +29,7 @@ const (
 type store struct {
 	db    *pebble.DB
 	cache *pebble.Cache
+	ran   bool // it held applied entries when it was opened
 }
 
 // openStore opens or makes the store in dir and reads the state it holds.
@@ -59,6 +61,7 @@ func (s *store) read() (*State, error) {
 	}
 	defer it.Close()
 	v, format := emptyView(), ""
+	var staged *View
 	for ok := it.First(); ok; ok = it.Next() {
 		value, err := it.ValueAndErr()
 		if err != nil {
@@ -66,6 +69,10 @@ func (s *store) read() (*State, error) {
 		}
 		if key := string(it.Key()); key == formatKey {
 			format = string(value)
+		} else if key == stagedKey {
+			if staged, err = DecodeView(value); err != nil {
+				return nil, err
+			}
 		} else if err := v.load(key, value); err != nil {
 			return nil, err
 		}
@@ -82,7 +89,47 @@ func (s *store) read() (*State, error) {
 	default:
 		return nil, fmt.Errorf("%w: format is %q, this build reads %q", ErrFormat, format, storeFormat)
 	}
-	return stateOf(v), nil
+	s.ran = v.applied > 0
+	if staged == nil {
+		return stateOf(v), nil
+	}
+	// What was staged is committed, whether raft took it before the crash or
+	// not; entries below it pass the state by.
+	if staged.applied > v.applied {
+		v = *staged
+	}
+	return stateOf(v), s.replace(&v)
+}
+
+// stage keeps a metadata snapshot beside the state, durably.
+func (s *store) stage(snapshot []byte) error {
+	if err := s.db.Set([]byte(stagedKey), snapshot, pebble.Sync); err != nil {
+		return fmt.Errorf("stage controller snapshot: %w", err)
+	}
+	return nil
+}
+
+// replace puts v in the place of everything, what is staged included, in one
+// step. A crash may undo it until sync; then the staged snapshot is there.
+func (s *store) replace(v *View) error {
+	b := s.db.NewBatch()
+	defer b.Close()
+	err := b.DeleteRange([]byte{0x01}, []byte{0xff}, nil)
+	for _, k := range v.keys() {
+		if err == nil {
+			err = b.Set([]byte(k), v.stored(k), nil)
+		}
+	}
+	if err == nil {
+		err = b.Delete([]byte(stagedKey), nil)
+	}
+	if err == nil {
+		err = b.Commit(pebble.NoSync)
+	}
+	if err != nil {
+		return fmt.Errorf("replace controller store: %w", err)
+	}
+	return nil
 }
 
 // write makes the changes in one step, which a crash may undo until sync.

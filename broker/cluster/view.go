@@ -27,6 +27,10 @@ type View struct {
 
 	nextProducerID int64
 	nextReplicaID  uint64
+	// loads, partitions and moves are counted from topics, not stored.
+	loads      map[int32]Load
+	partitions int
+	moves      int
 	// nextControllerID is the next replica id of the controller's own group.
 	nextControllerID uint64
 }
@@ -39,6 +43,18 @@ func (v *View) Applied() record.Index { return v.applied }
 
 // FeatureLevel is the level every broker may rely on.
 func (v *View) FeatureLevel() uint32 { return v.featureLevel }
+
+// FeatureLevelMax is the highest level that every registered broker's build
+// can work at, never below FeatureLevel.
+func (v *View) FeatureLevelMax() uint32 {
+	reach := v.featureLevel
+	for i, b := range v.Brokers() {
+		if i == 0 || b.FeatureMax < reach {
+			reach = max(b.FeatureMax, v.featureLevel)
+		}
+	}
+	return reach
+}
 
 // Restoring reports that a restore began and did not end: it is to be run
 // again, and no client is to be served before.
@@ -105,6 +121,22 @@ func (v *View) PartitionOf(id record.PartitionID) *Partition {
 		return nil
 	}
 	return &t.Partitions[id.Partition]
+}
+
+// Moving lists the partitions that are being moved, by topic name and number.
+func (v *View) Moving() []record.PartitionID {
+	if v.moves == 0 {
+		return nil
+	}
+	var out []record.PartitionID
+	for _, t := range v.Topics() {
+		for i := range t.Partitions {
+			if t.Partitions[i].Move != nil {
+				out = append(out, record.PartitionID{Topic: t.ID, Partition: int32(i)})
+			}
+		}
+	}
+	return out
 }
 
 type brokerConfig struct {

@@ -70,6 +70,9 @@ type Group struct {
 // ID is the group's name.
 func (g *Group) ID() record.PartitionID { return g.id }
 
+// Replica is this replica's id in the group.
+func (g *Group) Replica() uint64 { return g.replica }
+
 // Leadership is what the last Lead told.
 func (g *Group) Leadership() Leadership { return g.lead }
 
