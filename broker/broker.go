@@ -516,8 +516,8 @@ func (b *Broker) ended(loop string, err error) error {
 func (b *Broker) Close() error {
 	b.ready.Store(false)
 	var errs []error
-	if b.host != nil {
-		b.handOver()
+	if b.host != nil && b.handOver() && b.kafka != nil {
+		<-time.After(farewell)
 	}
 	ctx, stop := context.WithTimeout(context.Background(), closeTimeout)
 	defer stop()

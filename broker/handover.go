@@ -15,11 +15,16 @@ import (
 // what it led. It is a kindness to clients: without it they wait for elections.
 const handOverTimeout = 2 * time.Second
 
+// farewell is how long clients are still served after that, which is to say
+// told who leads now. One that finds its connection closed instead asks for
+// metadata, and may do so only every few seconds.
+const farewell = 500 * time.Millisecond
+
 // handOver has other brokers lead what this one leads, the controller's group
-// last, so that it is there to be told.
-func (b *Broker) handOver() {
+// last, so that it is there to be told. It tells whether there was anything.
+func (b *Broker) handOver() bool {
 	if b.network == nil || b.parts == nil {
-		return
+		return false
 	}
 	end := time.NewTimer(handOverTimeout)
 	defer end.Stop()
@@ -30,7 +35,10 @@ func (b *Broker) handOver() {
 		}
 	}
 	moved := b.transfer(end.C, led) && b.transfer(end.C, []replicaOf{{cluster.GroupID(), b.member.Replica}})
-	b.log.Info("other brokers lead what this one led", "partitions", len(led), "all", moved)
+	if len(led) > 0 {
+		b.log.Info("other brokers lead what this one led", "partitions", len(led), "all", moved)
+	}
+	return len(led) > 0
 }
 
 // replicaOf is this broker's replica of a group.

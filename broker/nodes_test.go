@@ -5,11 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"tidewater/internal/record"
@@ -303,6 +307,97 @@ func consumeAll(t *testing.T, c *kgo.Client) func() int {
 	}
 }
 
+// Shows that records and group offsets survive a kill -9 of the broker that
+// leads them, that others take over within seconds, and that the killed broker
+// comes back.
+func TestKilledBrokerIsReplaced(t *testing.T) {
+	t.Parallel()
+	cfgs := threeOf(t, testConfig)
+	kids := startChildren(t, cfgs)
+	client, admin := openClient(t, kids[0].addr, kgo.SeedBrokers(kids[0].addr, kids[1].addr, kids[2].addr))
+	if _, err := admin.CreateTopic(t.Context(), 1, 3, nil, "t"); err != nil {
+		t.Fatal(err)
+	}
+	var all kadm.Offsets
+	all.AddOffset("t", 0, 7, -1)
+	until(t, "a group commits", func() error { return admin.CommitAllOffsets(t.Context(), "g", all) })
+	coordinators := admin.FindGroupCoordinators(t.Context(), "g")
+	victim := coordinators["g"].NodeID
+	if coordinators.Error() != nil || victim < 1 {
+		t.Fatal(coordinators.Error())
+	}
+	acked := &acks{values: map[int64]string{}}
+	ctx, stop := context.WithCancel(t.Context())
+	var producing sync.WaitGroup
+	producing.Go(func() { acked.produceUntil(ctx, client, 1) })
+	t.Cleanup(func() { stop(); client.Close(); producing.Wait() }) // an idempotent producer gives up in no other way
+	grows := func(n int) {
+		t.Helper()
+		goal := acked.count() + n
+		until(t, "records are acked", func() error {
+			if have := acked.count(); have < goal {
+				return fmt.Errorf("%d of %d", have, goal)
+			}
+			return nil
+		})
+	}
+	grows(50)
+	meta, err := admin.Metadata(t.Context(), "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The coordinator's broker and the partition's leader, each in its turn.
+	killed := slices.Compact([]int32{victim, meta.Topics["t"].Partitions[0].Leader})
+	for _, node := range killed {
+		kids[node-1].kill()
+		begin := time.Now()
+		grows(20)
+		t.Logf("killed broker %d; 20 more acks after %s", node, time.Since(begin).Round(time.Millisecond))
+		until(t, "the group's offset is there", func() error {
+			r, err := admin.FetchOffsets(t.Context(), "g")
+			if o, ok := r.Lookup("t", 0); err != nil || !ok || o.At != 7 {
+				c := admin.FindGroupCoordinators(t.Context(), "g")
+				m, e2 := admin.Metadata(t.Context(), "__consumer_offsets")
+				return fmt.Errorf("offset %+v, %w; coord %+v; %v %v", o, err, c, m, e2)
+			}
+			return nil
+		})
+		cfgs[node-1].KafkaAddr = kids[node-1].addr
+		kids[node-1] = startChild(t, cfgs[node-1])
+		grows(20)
+	}
+	stop()
+	client.Close()
+	producing.Wait()
+	reader, _ := openClient(t, kids[0].addr)
+	var values []string
+	until(t, "the log is read", func() (err error) {
+		values, err = readLog(t.Context(), reader, "t", 0, 0)
+		return err
+	})
+	for offset, want := range acked.values {
+		if offset >= int64(len(values)) || values[offset] != want {
+			t.Fatalf("%q was acked at offset %d of %d and is not there", want, offset, len(values))
+		}
+	}
+	if n := len(slices.Compact(slices.Sorted(slices.Values(values)))); n != len(values) {
+		t.Errorf("%d of %d records are there twice", len(values)-n, len(values))
+	}
+}
+
+// startChildren starts brokers in processes of their own, at once.
+func startChildren(t *testing.T, cfgs []Config) []*child {
+	t.Helper()
+	kids := make([]*child, len(cfgs))
+	for i, cfg := range cfgs {
+		kids[i] = launchChild(t, cfg)
+	}
+	for _, c := range kids {
+		c.serves(t)
+	}
+	return kids
+}
+
 // Shows that a tiered topic with a table keeps one history over changes of
 // leaders: the table has each record once, and what is read back from the
 // bucket is what was acked.
@@ -345,4 +440,46 @@ func TestTableAndBucketOverLeaderChanges(t *testing.T) {
 			t.Logf("broker %d logged errors:\n%s", n.cfg.NodeID, n.logged)
 		}
 	}
+}
+
+// Shows that a broker whose disk was lost comes back with an empty one under its
+// old node id: it joins anew, and gets its replicas again from the others, while
+// these go on.
+func TestWipedBrokerComesBack(t *testing.T) {
+	t.Parallel()
+	ns := openNodes(t, threeOf(t, testConfig))
+	const partitions = 2
+	ns.topic(0, "t", partitions, nil)
+	l := ns.load("t")
+	l.more(t, 50)
+	ns.again(2, func() {
+		dir := ns.all[2].cfg.DataDir
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.more(t, 50)
+	})
+	until(t, "the replicas are made anew", func() error {
+		v := ns.all[0].controller.View()
+		for p := range v.TopicByName("t").Partitions {
+			part := &v.TopicByName("t").Partitions[p]
+			r, ok := v.ReplicaOn(part, 3)
+			if !ok || part.Move != nil || len(part.Replicas) != 3 {
+				return fmt.Errorf("partition %d has replicas %+v, move %+v", p, part.Replicas, part.Move)
+			}
+			if h, err := ns.all[2].parts.get(record.PartitionID{Topic: v.TopicByName("t").ID, Partition: int32(p)}); err != nil || h.replica != r.ID {
+				return fmt.Errorf("partition %d does not run on the new disk: %v", p, err)
+			}
+		}
+		return nil
+	})
+	l.end(t)
+	ns.whole()
+	ns.sameLog("t", partitions, l)
 }

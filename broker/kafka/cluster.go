@@ -42,10 +42,21 @@ type ConfigAdmin interface {
 	ReplaceBrokerConfigs(ctx context.Context, node int32, props map[string]string, validateOnly bool) error
 }
 
+// Mover changes where replicas and leaders are: *cluster.Controller.
+type Mover interface {
+	// AlterReassignments begins and takes back moves, each by itself.
+	AlterReassignments(ctx context.Context, rs []cluster.Reassignment) ([]error, error)
+	// ElectLeaders hands the lead to the preferred replicas, of all partitions
+	// with nil; the errors are those of the partitions returned.
+	ElectLeaders(ctx context.Context, ids []record.PartitionID) ([]record.PartitionID, []error)
+	UnregisterBroker(ctx context.Context, node int32) error
+}
+
 // Cluster is the controller's client side.
 type Cluster interface {
 	TopicAdmin
 	ConfigAdmin
+	Mover
 }
 
 // Groups answers the group requests (kmsg types, version set): *group.Coordinator.
@@ -88,6 +99,10 @@ func clusterCode(err error) *kerr.Error {
 		{cluster.ErrInvalidConfig, kerr.InvalidConfig},
 		{cluster.ErrPolicy, kerr.PolicyViolation},
 		{cluster.ErrUnknownBroker, kerr.InvalidRequest},
+		{cluster.ErrMoving, kerr.ReassignmentInProgress},
+		{cluster.ErrNotMoving, kerr.NoReassignmentInProgress},
+		{cluster.ErrElectionNotNeeded, kerr.ElectionNotNeeded},
+		{cluster.ErrPreferredNotAvailable, kerr.PreferredLeaderNotAvailable},
 		{cluster.ErrNotController, kerr.NotController},
 		// The client looks again; a repeated create then finds the topic.
 		{cluster.ErrUnknownOutcome, kerr.RequestTimedOut},

@@ -209,6 +209,40 @@ func (c *fakeCluster) Partition(id record.PartitionID) (Partition, error) {
 	return l, nil
 }
 
+// AlterReassignments notes where a partition goes.
+func (c *fakeCluster) AlterReassignments(_ context.Context, rs []cluster.Reassignment) ([]error, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	errs := make([]error, len(rs))
+	for i, r := range rs {
+		p := &c.topics[r.Partition.Topic].Partitions[r.Partition.Partition]
+		if r.Target == nil {
+			errs[i] = cluster.ErrNotMoving
+			continue
+		}
+		p.Move = &cluster.Move{Adding: []uint64{99}}
+		p.Replicas = append(p.Replicas, cluster.Replica{Node: r.Target[0], ID: 99})
+	}
+	return errs, nil
+}
+
+// ElectLeaders finds the preferred leaders leading.
+func (c *fakeCluster) ElectLeaders(_ context.Context, ids []record.PartitionID) ([]record.PartitionID, []error) {
+	errs := make([]error, len(ids))
+	for i := range errs {
+		errs[i] = cluster.ErrElectionNotNeeded
+	}
+	return ids, errs
+}
+
+// UnregisterBroker knows one broker.
+func (c *fakeCluster) UnregisterBroker(_ context.Context, node int32) error {
+	if node != 1 {
+		return cluster.ErrUnknownBroker
+	}
+	return nil
+}
+
 // InStep takes every replica as keeping up.
 func (c *fakeCluster) InStep(record.PartitionID, int32) bool { return true }
 

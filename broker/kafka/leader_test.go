@@ -1,9 +1,11 @@
 package kafka
 
 import (
+	"errors"
 	"slices"
 	"testing"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -111,6 +113,42 @@ func TestConsumersAreSentToTheirRack(t *testing.T) {
 		p := c.answer(int32(i), req).(*kmsg.FetchResponse).Topics[0].Partitions[0]
 		if p.ErrorCode != 0 || p.PreferredReadReplica != line.want || (len(p.RecordBatches) == 0) != (line.want >= 0) || p.HighWatermark != 1 {
 			t.Errorf("rack %q: %+v", line.rack, p)
+		}
+	}
+}
+
+// Shows that moves are begun, listed and taken back with Kafka's requests, that
+// leaders are elected cleanly or not at all, and that brokers are unregistered.
+func TestReassignments(t *testing.T) {
+	w, _ := three(t)
+	adm := w.admin(t)
+	var to kadm.AlterPartitionAssignmentsReq
+	to.Assign("t", 0, []int32{3})
+	to.Assign("absent", 0, []int32{3})
+	begun, err := adm.AlterPartitionAssignments(within(t), to)
+	if err != nil || begun["t"][0].Err != nil || !errors.Is(begun["absent"][0].Err, kerr.UnknownTopicOrPartition) {
+		t.Errorf("%+v, %v", begun, err)
+	}
+	list, err := adm.ListPartitionReassignments(within(t), kadm.TopicsSet{"t": {0: {}}})
+	if p := list["t"][0]; err != nil || !slices.Equal(p.Replicas, []int32{1, 3, 2}) || !slices.Equal(p.AddingReplicas, []int32{3}) {
+		t.Errorf("%+v, %v", list, err)
+	}
+	var back kadm.AlterPartitionAssignmentsReq
+	back.CancelAssign("t", 0)
+	if r, err := adm.AlterPartitionAssignments(within(t), back); err != nil || !errors.Is(r["t"][0].Err, kerr.NoReassignmentInProgress) {
+		t.Errorf("%+v, %v", r, err)
+	}
+	for how, want := range map[kadm.ElectLeadersHow]error{kadm.ElectPreferredReplica: kerr.ElectionNotNeeded, kadm.ElectLiveReplica: kerr.EligibleLeadersNotAvailable} {
+		r, err := adm.ElectLeaders(within(t), how, kadm.TopicsSet{"t": {0: {}}})
+		if err != nil || !errors.Is(r["t"][0].Err, want) {
+			t.Errorf("%v: %+v, %v", how, r, err)
+		}
+	}
+	gone := kmsg.NewPtrUnregisterBrokerRequest()
+	for _, id := range []int32{1, 9} {
+		gone.BrokerID = id
+		if r := w.Server.unregisterBroker(within(t), &request{}, gone).(*kmsg.UnregisterBrokerResponse); (r.ErrorCode == 0) != (id == 1) {
+			t.Errorf("unregister %d: %v", id, kerr.ErrorForCode(r.ErrorCode))
 		}
 	}
 }

@@ -60,6 +60,11 @@ func shapeText() map[kmsg.Key]string {
 		kmsg.IncrementalAlterConfigs: "{ b s { s b s } } b",
 		kmsg.OffsetDelete:            "s { s { i } }",
 		kmsg.DescribeCluster:         "b 1+:b 2+:b",
+
+		kmsg.ElectLeaders:               "1+:b { s [ i ] } i",
+		kmsg.AlterPartitionAssignments:  "i 1+:b { s { i [ i ] } }",
+		kmsg.ListPartitionReassignments: "i { s [ i ] }",
+		kmsg.UnregisterBroker:           "i",
 	}
 }
 
