@@ -256,7 +256,7 @@ func (b *Broker) openController(ctx context.Context) error {
 		DefaultPartitions: b.cfg.DefaultPartitions, DefaultReplicationFactor: b.cfg.replicationFactor(), Log: b.log,
 	}
 	if b.network != nil {
-		cfg.Peers, cfg.Groups = peers{b.network}, cluster.GroupsOn(b.host)
+		cfg.Peers, cfg.Groups, cfg.Sizes = peers{b.network}, cluster.GroupsOn(b.host), b.sizes
 	}
 	var err error
 	if b.controller, err = cluster.Open(cfg); err != nil {

@@ -9,6 +9,7 @@ import (
 	"tidewater/broker/cluster"
 	"tidewater/broker/multiraft"
 	"tidewater/broker/peer"
+	"tidewater/internal/record"
 )
 
 // openNetwork listens for other brokers; a cluster of one has no network.
@@ -170,6 +171,14 @@ func (b *Broker) alive(node int32) bool {
 
 // meetWithin is how long brokers may take to find each other after a start.
 const meetWithin = 3 * time.Second
+
+// sizes tells the controller how large the partitions are that are led here.
+func (b *Broker) sizes() map[record.PartitionID]int64 {
+	if !b.ready.Load() {
+		return nil
+	}
+	return b.parts.ledBytes()
+}
 
 // openCalls answers the other brokers' calls of this package.
 func (b *Broker) openCalls(context.Context) error {

@@ -293,6 +293,17 @@ func (ps *partitions) start(r *absent) (*hosted, error) {
 	return h, nil
 }
 
+// ledBytes are the bytes on this disk of the partitions that are led here.
+func (ps *partitions) ledBytes() map[record.PartitionID]int64 {
+	out := map[record.PartitionID]int64{}
+	for _, h := range ps.all() {
+		if h.Leadership().Ready {
+			out[h.ID()] = h.LocalBytes()
+		}
+	}
+	return out
+}
+
 // nodeOf gives the broker that holds a replica of a partition.
 func (ps *partitions) nodeOf(id record.PartitionID, replica uint64) (int32, bool) {
 	if p := ps.view().PartitionOf(id); p != nil {
