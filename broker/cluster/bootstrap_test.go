@@ -144,7 +144,7 @@ func foundingWithCrash(t *testing.T, at int, wiped bool) (events int) {
 // a founder may have named one that nobody else took.
 func TestFoundingSurvivesCrashes(t *testing.T) {
 	n := foundingWithCrash(t, -1, false)
-	for at := range min(n, 40) {
+	for at := range min(n, 24) {
 		foundingWithCrash(t, at, false)
 		foundingWithCrash(t, at, true)
 	}

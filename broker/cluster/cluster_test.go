@@ -210,9 +210,9 @@ func TestNodeIDIsFenced(t *testing.T) {
 		w.nodes[second.addr] = second
 		w.mu.Unlock()
 		second.start()
-		w.until("it is refused", func() bool { return errors.Is(second.failed, ErrFenced) })
-		if !strings.Contains(second.failed.Error(), "choose another --node-id") {
-			t.Errorf("it is told %v", second.failed)
+		w.until("it is refused", func() bool { return errors.Is(second.failure(), ErrFenced) })
+		if !strings.Contains(second.failure().Error(), "choose another --node-id") {
+			t.Errorf("it is told %v", second.failure())
 		}
 		second.crash()
 		w.mu.Lock()
@@ -237,7 +237,7 @@ func TestNodeIDIsFenced(t *testing.T) {
 		third.crash()
 		third.diskID, third.log, third.store, third.boots, third.member = disk, log, store, boots, &old
 		third.start()
-		w.until("it is refused", func() bool { return errors.Is(third.failed, ErrFenced) })
+		w.until("it is refused", func() bool { return errors.Is(third.failure(), ErrFenced) })
 	})
 }
 
@@ -381,10 +381,10 @@ func TestDecommission(t *testing.T) {
 			return len(m.Voters) == 3 && len(m.Learners) == 1 && len(m.Outgoing) == 0
 		})
 		four := w.node(4)
-		w.until("it ends", func() bool { return errors.Is(four.failed, ErrFenced) })
+		w.until("it ends", func() bool { return errors.Is(four.failure(), ErrFenced) })
 		four.crash()
 		four.start()
-		w.until("it is refused", func() bool { return four.failed != nil })
+		w.until("it is refused", func() bool { return four.failure() != nil })
 		for i := range topic.Partitions {
 			p := w.leader().c.View().PartitionOf(record.PartitionID{Topic: topic.ID, Partition: int32(i)})
 			if len(p.Replicas) != 3 || slices.Contains(p.Nodes(), 4) {
@@ -522,6 +522,6 @@ func TestUnknownReplicasJoinAfterAMove(t *testing.T) {
 		three.crash()
 		three.log = disk.NewMem(0) // the journal is gone, the store is not
 		three.start()
-		w.until("it does not begin again", func() bool { return errors.Is(three.failed, multiraft.ErrMissing) })
+		w.until("it does not begin again", func() bool { return errors.Is(three.failure(), multiraft.ErrMissing) })
 	})
 }

@@ -105,8 +105,10 @@ func (n *node) registration() Registration {
 // background.
 func (n *node) start() {
 	ctx, stop := context.WithCancel(context.Background())
+	n.w.mu.Lock()
 	n.stop, n.failed = stop, nil
 	n.boots++
+	n.w.mu.Unlock()
 	join := NewJoiner(JoinConfig{Registration: n.registration(), Seeds: n.w.seeds, Peers: n, Log: quiet(), Save: func(m Membership) error {
 		if n.isDead() {
 			return errCut
@@ -116,7 +118,9 @@ func (n *node) start() {
 			before, after = n.w.onSave(n, m)
 		}
 		if before == nil {
+			n.w.mu.Lock()
 			n.member = &m
+			n.w.mu.Unlock()
 		}
 		return errors.Join(before, after)
 	}}, n.member)
@@ -124,9 +128,7 @@ func (n *node) start() {
 	n.handlers, n.dead = map[Method]Handler{MethodHello: join.Hello}, false
 	n.w.mu.Unlock()
 	n.done.Go(func() {
-		if err := n.run(ctx, join); err != nil && ctx.Err() == nil {
-			n.failed = err
-		}
+		n.fail(ctx, n.run(ctx, join))
 	})
 }
 
@@ -140,12 +142,15 @@ func (n *node) run(ctx context.Context, join *Joiner) error {
 	if err != nil {
 		return err
 	}
-	n.host, err = multiraft.Open(multiraft.Config{Node: n.id, Journal: n.j, Recovered: groups, Transport: n, Log: quiet()})
+	host, err := multiraft.Open(multiraft.Config{Node: n.id, Journal: n.j, Recovered: groups, Transport: n, Log: quiet()})
 	if err != nil {
 		return err
 	}
-	c, err := Open(Config{Node: n.id, Membership: m, Session: n.boots, Peers: n, Seeds: n.w.seeds, Raft: HostedBy(n.host),
-		Groups: GroupsOn(n.host), FS: n.store, Dir: "controller", Log: quiet()})
+	n.w.mu.Lock()
+	n.host = host
+	n.w.mu.Unlock()
+	c, err := Open(Config{Node: n.id, Membership: m, Session: n.boots, Peers: n, Seeds: n.w.seeds, Raft: HostedBy(host),
+		Groups: GroupsOn(host), FS: n.store, Dir: "controller", Log: quiet()})
 	if err != nil {
 		return err
 	}
@@ -155,15 +160,13 @@ func (n *node) run(ctx context.Context, join *Joiner) error {
 		c.Handle(func(m Method, h Handler) { n.handlers[m] = h })
 	}
 	n.w.mu.Unlock()
-	if err := n.host.Start(c.GroupConfig()); err != nil {
+	if err := host.Start(c.GroupConfig()); err != nil {
 		return err
 	}
 	n.done.Go(func() {
-		if err := c.Run(ctx); err != nil && ctx.Err() == nil {
-			n.failed = err
-		}
+		n.fail(ctx, c.Run(ctx))
 	})
-	n.done.Go(func() { n.follow(ctx, c, n.host) })
+	n.done.Go(func() { n.follow(ctx, c, host) })
 	r := n.registration()
 	r.Listeners = []Listener{{Name: "kafka", Host: "host", Port: 9092}}
 	_, err = c.RegisterBroker(ctx, r)
@@ -226,6 +229,21 @@ func (n *node) reach(addr string) *node {
 	return to
 }
 
+// fail notes why the broker cannot go on; a crash is no reason.
+func (n *node) fail(ctx context.Context, err error) {
+	n.w.mu.Lock()
+	defer n.w.mu.Unlock()
+	if err != nil && ctx.Err() == nil {
+		n.failed = err
+	}
+}
+
+func (n *node) failure() error {
+	n.w.mu.Lock()
+	defer n.w.mu.Unlock()
+	return n.failed
+}
+
 func (n *node) isDead() bool {
 	n.w.mu.Lock()
 	defer n.w.mu.Unlock()
@@ -265,6 +283,8 @@ func (n *node) Up(id int32) (uint64, bool) {
 	if to == nil || to.id != id {
 		return 0, false
 	}
+	n.w.mu.Lock()
+	defer n.w.mu.Unlock()
 	return to.boots, true
 }
 
@@ -326,7 +346,7 @@ func (w *world) leader() *node {
 			w.mu.Lock()
 			c := n.c
 			w.mu.Unlock()
-			same = same && (n.stop == nil || n.failed != nil || c != nil && c.View().Applied() == leads.c.View().Applied())
+			same = same && (n.stop == nil || n.failure() != nil || c != nil && c.View().Applied() == leads.c.View().Applied())
 		}
 		if same {
 			return leads
@@ -339,7 +359,7 @@ func (w *world) leader() *node {
 func (w *world) state() string {
 	s := ""
 	for _, n := range w.all() {
-		s += fmt.Sprintf("\nnode %d runs %v failed %v", n.id, n.stop != nil, n.failed)
+		s += fmt.Sprintf("\nnode %d runs %v failed %v", n.id, n.stop != nil, n.failure())
 		if n.c != nil {
 			s += fmt.Sprintf(" lead %+v applied %d brokers %d", n.c.Leadership(), n.c.View().Applied(), len(n.c.View().Brokers()))
 		}
