@@ -17,6 +17,7 @@ type node struct {
 	disk     *disk.Mem
 	promised map[record.PartitionID]promise
 	ran      map[record.PartitionID]uint64       // the newest replica that promised something
+	written  map[record.PartitionID][][]uint64   // members given to the journal, no flush was answered since
 	told     map[record.PartitionID]record.Index // highest that it called committed
 	life     *life                               // nil while it is down
 	boots    int
@@ -34,7 +35,7 @@ type node struct {
 const diskBytes = 64 << 20
 
 func newNode(c *cluster, id int32) *node {
-	return &node{w: c.w, c: c, id: id, disk: disk.NewMem(diskBytes), promised: map[record.PartitionID]promise{}, told: map[record.PartitionID]record.Index{}, ran: map[record.PartitionID]uint64{}}
+	return &node{w: c.w, c: c, id: id, disk: disk.NewMem(diskBytes), promised: map[record.PartitionID]promise{}, told: map[record.PartitionID]record.Index{}, ran: map[record.PartitionID]uint64{}, written: map[record.PartitionID][][]uint64{}}
 }
 
 // clock is the broker's own.

@@ -116,6 +116,10 @@ func (w *world) read(ctx context.Context, l *life, p *hosted, r logio.ReadReques
 		if b.NextOffset() > res.Offsets.End(r.Isolation) {
 			w.violate(offsets, "%d: %s gave offset %d, committed is %d", p.truth.id.Partition, from, b.LastOffset(), res.Offsets.HighWatermark)
 		}
+		if l.node.rotten && b.Check() != nil {
+			w.stats.RotSeen++ // by the client, which checks what it reads
+			return res.Offsets, r.Offset, errRotten
+		}
 		if l.node.c == w.active {
 			p.truth.shown(w, rule, from, b)
 		}
@@ -128,6 +132,8 @@ func (w *world) read(ctx context.Context, l *life, p *hosted, r logio.ReadReques
 	return res.Offsets, at, nil
 }
 
+var errRotten = errors.New("the batch does not match its checksum")
+
 // excused says whether a fault explains that a read failed: the bucket does
 // not answer and is needed, or the broker is just starting or stopping.
 func (w *world) excused(l *life, p *hosted, at record.Offset, began time.Time, err error) bool {
@@ -139,12 +145,12 @@ func (w *world) excused(l *life, p *hosted, at record.Offset, began time.Time, e
 		return true
 	case !l.node.c.alone() && refusal(err):
 		return true // another one leads, or is to
-	case w.disturbedSince(began):
-		o, _ := p.Offsets()
-		return at < o.LocalLogStart && errors.Is(err, logio.ErrStorage)
 	case errors.Is(err, logio.ErrOffsetOutOfRange):
 		o, _ := p.Offsets()
 		return at < o.LogStart
+	case w.disturbedSince(began):
+		o, _ := p.Offsets()
+		return at < o.LocalLogStart && errors.Is(err, logio.ErrStorage)
 	}
 	return false
 }
