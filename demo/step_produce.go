@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"tidewater/demo/flights"
@@ -93,11 +92,7 @@ func createTopic(ctx context.Context, k *kgo.Client) error {
 	if err == nil {
 		var errs []error
 		for _, a := range answers {
-			// The directory is new: a topic that exists is this request's own,
-			// sent again by the client after a broken connection.
-			if !errors.Is(a.Err, kerr.TopicAlreadyExists) {
-				errs = append(errs, a.Err)
-			}
+			errs = append(errs, a.Err)
 		}
 		err = errors.Join(errs...)
 	}
