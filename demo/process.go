@@ -22,6 +22,9 @@ type process struct {
 	name string
 	cmd  *exec.Cmd
 	out  string
+	// ended is closed when the process has: one that is gone must not be taken
+	// for the one that answers on its port.
+	ended chan struct{}
 }
 
 // started is every process of the demo that runs.
@@ -29,7 +32,7 @@ type started struct{ all []*process }
 
 // spawn starts the binary with output to a file in the demo's directory.
 func (d *demo) spawn(name string, args ...string) (*process, error) {
-	p := &process{name: name, cmd: exec.Command(d.binary, args...), out: filepath.Join(d.dir, name+".log")}
+	p := &process{name: name, cmd: exec.Command(d.binary, args...), out: filepath.Join(d.dir, name+".log"), ended: make(chan struct{})}
 	f, err := os.OpenFile(p.out, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, err
@@ -39,6 +42,10 @@ func (d *demo) spawn(name string, args ...string) (*process, error) {
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
+	go func() {
+		_ = p.cmd.Wait() // how it ended stands in its log
+		close(p.ended)
+	}()
 	d.all = append(d.all, p)
 	return p, nil
 }
@@ -53,7 +60,7 @@ func (d *demo) kill(p *process) error {
 }
 
 func (d *demo) forget(p *process) {
-	_ = p.cmd.Wait()
+	<-p.ended
 	for i, q := range d.all {
 		if q == p {
 			d.all = append(d.all[:i], d.all[i+1:]...)
@@ -93,16 +100,25 @@ func (d *demo) cli(ctx context.Context, args ...string) (string, error) {
 // ready waits until the admin address says so, while the process lives.
 func (p *process) ready(ctx context.Context, admin string) error {
 	return wait(ctx, readyTimeout, p.name+" to be ready", func() (bool, error) {
-		if err := p.cmd.Process.Signal(syscall.Signal(0)); err != nil {
-			return false, fmt.Errorf("%s is gone: %w", p.name, err)
+		if p.gone() {
+			return false, fmt.Errorf("%s has ended", p.name)
 		}
 		resp, err := http.Get("http://" + admin + "/health/ready")
 		if err != nil {
 			return false, nil
 		}
 		resp.Body.Close()
-		return resp.StatusCode == http.StatusOK, nil
+		return resp.StatusCode == http.StatusOK && !p.gone(), nil
 	})
+}
+
+func (p *process) gone() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
+	}
 }
 
 // wait asks ok again and again until it is true, fails, or the time is over.
@@ -128,11 +144,21 @@ func wait(ctx context.Context, limit time.Duration, what string, ok func() (bool
 // are free, others where they are not.
 type ports struct {
 	s3, kafka, admin, catalog, replicaKafka, replicaAdmin string
+	lock                                                  *os.File // open as long as they are used
 }
 
+// freePorts lets the ports go before the servers take them. The documented ones
+// are for one demo at a time, by a lock that ends with the process: two that began together
+// would find them free together, and one would talk to the other's broker.
 func freePorts() (ports, error) {
 	var p ports
 	var held []net.Listener
+	lock, err := os.OpenFile(filepath.Join(os.TempDir(), "tidewater-demo.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return p, err
+	}
+	p.lock = lock
+	alone := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil
 	defer func() {
 		for _, l := range held {
 			l.Close()
@@ -142,7 +168,11 @@ func freePorts() (ports, error) {
 		port int
 		at   *string
 	}{{9000, &p.s3}, {9092, &p.kafka}, {9644, &p.admin}, {8181, &p.catalog}, {9192, &p.replicaKafka}, {9744, &p.replicaAdmin}} {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", want.port))
+		port := want.port
+		if !alone {
+			port = 0
+		}
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
 			if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 				return p, err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -21,10 +22,17 @@ func (d *demo) bucketURL() string {
 // start brings up the store as a process of its own (the bucket is somebody
 // else's machine: it survives everything below), then the broker on it.
 func start(ctx context.Context, d *demo) error {
-	if _, err := d.spawn("store", "s3", "--data-dir", filepath.Join(d.dir, "bucket"), "--addr", d.ports.s3); err != nil {
+	p, err := d.spawn("store", "s3", "--data-dir", filepath.Join(d.dir, "bucket"), "--addr", d.ports.s3)
+	if err != nil {
 		return err
 	}
-	if err := wait(ctx, readyTimeout, "the store", func() (bool, error) { return listens(d.ports.s3), nil }); err != nil {
+	err = wait(ctx, readyTimeout, "the store", func() (bool, error) {
+		if p.gone() {
+			return false, errors.New("the store has ended")
+		}
+		return listens(d.ports.s3), nil
+	})
+	if err != nil {
 		return err
 	}
 	say("development store   http://%s  (a process of its own)", d.ports.s3)
