@@ -117,9 +117,7 @@ func (c *Config) Validate() error {
 	if c.NodeID < 0 {
 		fault("node-id", "%d: want 0 or more", c.NodeID)
 	}
-	for _, f := range c.validateRPC() {
-		faults = append(faults, f)
-	}
+	faults = append(faults, c.validateRPC()...)
 	for key, addr := range map[string]string{"kafka-addr": c.KafkaAddr, "kafka-advertised": c.KafkaAdvertised, "admin-addr": c.AdminAddr, "catalog-addr": c.CatalogAddr} {
 		if addr == "" && key != "kafka-addr" {
 			continue

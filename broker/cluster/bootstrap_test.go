@@ -65,12 +65,6 @@ func TestJoinGrowsTheGroup(t *testing.T) {
 	})
 }
 
-// event is a moment in the founding of a cluster at which a broker can fail.
-type event struct {
-	n    *node
-	what string
-}
-
 // foundingWithCrash founds a cluster of three and crashes the broker to which
 // event number at happens, once; wiped says that its disk is lost as well. It
 // gives the number of events.

@@ -268,7 +268,7 @@ func (f *metas) fill(take func(n int) ([]byte, error)) error {
 			m.Entries[k].Data, data = cut(data, sizes[k])
 		}
 		if m.Snapshot != nil {
-			m.Snapshot.Data, data = cut(data, sizes[n-1])
+			m.Snapshot.Data, _ = cut(data, sizes[n-1])
 		}
 		sizes = sizes[n:]
 	}
