@@ -261,7 +261,7 @@ func TestReassign(t *testing.T) {
 		}
 		write(3)
 		used := map[uint64]bool{}
-		for _, target := range [][]int32{{4, 5, 3}, {4, 5, 1}, {2}, {3, 2, 1}, {5, 4, 3, 2, 1}, {1, 2, 3}} {
+		for _, target := range [][]int32{{4, 5, 3}, {1, 5, 3}, {2}, {3, 2, 1}, {5, 4, 3, 2, 1}, {1, 2, 3}} {
 			for _, r := range w.leader().c.View().PartitionOf(id).Replicas {
 				used[r.ID] = true
 			}
