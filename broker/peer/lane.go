@@ -119,7 +119,8 @@ func (l *lane) reset() {
 		cancel()
 	}
 	if c != nil {
-		c.close(fmt.Errorf("node %d: %w", l.p.node, ErrDown))
+		// Not ErrDown: what was sent may have been done.
+		c.close(fmt.Errorf("node %d does not answer, or is not known any more", l.p.node))
 	}
 	l.kick()
 }
@@ -127,7 +128,7 @@ func (l *lane) reset() {
 // resetOther ends a connection to another process than boot.
 func (l *lane) resetOther(boot uint64) {
 	if c := l.conn.Load(); c != nil && c.theirs.boot != boot {
-		c.close(fmt.Errorf("node %d was started again: %w", l.p.node, ErrDown))
+		c.close(fmt.Errorf("node %d was started again", l.p.node))
 	}
 }
 

@@ -109,12 +109,15 @@ func (s *streamReader) stop(err error) {
 	}
 	s.mu.Lock()
 	s.pieces, s.held = nil, 0
+	if s.err == nil {
+		s.err = err // with the pieces, lest one that is just coming is read
+	}
 	unbind := s.unbind
 	s.mu.Unlock()
 	if unbind != nil {
 		unbind()
 	}
-	s.end(err)
+	s.signal()
 	s.once.Do(s.c.asked.leave)
 }
 
