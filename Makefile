@@ -26,7 +26,7 @@ race: ## the same tests under the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m $$($(GO) list $(RACE) | grep -v /internal/sim)
 
 sim: ## the simulation: make sim SEED=7 replays one, make sim SEEDS=5000 runs many on two cores
-	$(GO) test -trimpath -c -o bin/sim.test ./internal/sim
+	$(GO) test -c -o bin/sim.test ./internal/sim
 ifdef SEED
 	cd internal/sim && ../../bin/sim.test -test.v -test.run 'TestSeed$$' -seed $(SEED)
 else
@@ -51,7 +51,7 @@ bench: build ## the figures in bench/README.md
 	$(GO) run ./bench -binary bin/tidewater
 
 bench-kafka: build ## Tidewater beside Apache Kafka in one run, with ratios (QUICK=1, ONLY=produce,latency)
-	$(GO) run -trimpath ./bench kafka -binary bin/tidewater $(if $(QUICK),-quick) $(if $(ONLY),-only $(ONLY))
+	$(GO) run ./bench kafka -binary bin/tidewater $(if $(QUICK),-quick) $(if $(ONLY),-only $(ONLY))
 
 harness: build ## real brokers under faults, needs root (NODES=3 TIME=5m SEED=1)
 	$(GO) build -o bin/harness ./harness

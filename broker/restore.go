@@ -19,7 +19,6 @@ import (
 	"tidewater/internal/disk"
 	"tidewater/internal/objstore"
 	"tidewater/internal/record"
-	"tidewater/tiering/manifest"
 	"tidewater/tiering/remote"
 	"tidewater/tiering/restore"
 )
@@ -295,21 +294,4 @@ func (p *restorePlan) lostTopics() ([]string, error) {
 		}
 	}
 	return lost, nil
-}
-
-// Clusters lists the ids of the clusters that a bucket holds.
-func Clusters(ctx context.Context, cfg Config) ([]string, error) {
-	store, err := openStore(cfg)
-	if err != nil {
-		return nil, err
-	}
-	ids, err := restore.Clusters(ctx, store, manifest.DefaultTenant)
-	if err != nil {
-		return nil, fmt.Errorf("list clusters in %s: %w", cfg.Bucket, err)
-	}
-	names := make([]string, len(ids))
-	for i, id := range ids {
-		names[i] = clusterName(id)
-	}
-	return names, nil
 }

@@ -203,15 +203,6 @@ func (s *producers) clone() producers {
 	return c
 }
 
-// maxID is the largest producer id that the state names, -1 for none.
-func (s *producers) maxID() int64 {
-	top := int64(-1)
-	for id := range s.byID {
-		top = max(top, id)
-	}
-	return max(top, s.txns.maxID())
-}
-
 func (p *producer) find(first, last int32) *recentBatch {
 	for i := range p.recent {
 		if r := &p.recent[i]; r.first == first && r.last == last {

@@ -155,13 +155,3 @@ func decodeProducer(f *fields) *producer {
 	}
 	return p
 }
-
-// SnapshotMaxProducerID is the largest producer id that a producer snapshot
-// names, -1 for none; a restore hands out ids above it only.
-func SnapshotMaxProducerID(snapshot []byte) (int64, error) {
-	_, _, s, err := decodeSnapshot(snapshot)
-	if err != nil {
-		return 0, err
-	}
-	return s.maxID(), nil
-}

@@ -90,17 +90,6 @@ func (t *transactions) clone() transactions {
 	return transactions{undecided: slices.Clone(t.undecided), aborted: slices.Clone(t.aborted)}
 }
 
-func (t *transactions) maxID() int64 {
-	top := int64(-1)
-	for _, x := range t.undecided {
-		top = max(top, x.producer)
-	}
-	for _, a := range t.aborted {
-		top = max(top, a.ProducerID)
-	}
-	return top
-}
-
 // marker is the end of a transaction, as Kafka's control record says it.
 type marker struct {
 	commit           bool

@@ -98,16 +98,6 @@ func (l *Log) Active() (Info, bool) {
 	return l.active.info, true
 }
 
-// MaxTimestamp is the largest timestamp in the log, in milliseconds since the
-// Unix epoch; -1 without records. Find gives its offset.
-func (l *Log) MaxTimestamp() int64 {
-	ts := int64(-1)
-	for _, in := range l.Segments() {
-		ts = max(ts, in.MaxTimestamp)
-	}
-	return ts
-}
-
 // Append writes entries, which must continue the log, as one chunk of the
 // active segment; it lasts once Sync returned. After an error nothing was
 // appended and the same entries may be given again (a full disk: disk.ErrFull).
