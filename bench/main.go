@@ -15,6 +15,7 @@
 //	fetch      The same for reading all of that back from offset 0.
 //	start      How long from the start of the process to the first acked record?
 //	idle       What does a broker that does nothing need in memory and CPU?
+//	partitions What do 10,000 partitions cost: made, idle, at a start, under load?
 //	translate  How many MB/s and records/s become table rows, per core?
 //	cold       How fast is a Fetch of bytes that are only in the bucket, against a
 //	           loop of ranged GETs on the same bytes?
@@ -98,6 +99,7 @@ func figures() []figure {
 	return []figure{
 		{[]string{"idle"}, idle},
 		{[]string{"start"}, start},
+		{[]string{"partitions"}, manyTopics},
 		{[]string{"produce", "fetch"}, produceAndFetch},
 		{[]string{"translate"}, translate},
 		{[]string{"cold", "restore"}, coldAndRestore},

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -166,4 +167,50 @@ func addSources(r *result, before, after map[string]float64) *result {
 		}
 	}
 	return r
+}
+
+// writtenBytes is what a process has had written to the disk.
+func writtenBytes(pid int) int64 {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, "write_bytes: "); ok {
+			n, _ := strconv.ParseInt(strings.TrimSpace(rest), 10, 64)
+			return n
+		}
+	}
+	return 0
+}
+
+// dirBytes is the sum of a directory's files.
+func dirBytes(dir string) (sum int64) {
+	list, _ := os.ReadDir(dir)
+	for _, e := range list {
+		if in, err := e.Info(); err == nil {
+			sum += in.Size()
+		}
+	}
+	return sum
+}
+
+// counter counts bytes and keeps the first error.
+type counter struct {
+	mu    sync.Mutex
+	bytes float64
+	err   error
+}
+
+func (c *counter) add(err error, n float64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil {
+		c.bytes += n
+	} else if c.err == nil {
+		c.err = err
+	}
+}
+
+func (c *counter) get() (float64, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.bytes, c.err
 }

@@ -72,6 +72,11 @@ type partitions struct {
 
 	mu   sync.RWMutex
 	byID map[record.PartitionID]*hosted
+	// sorted is what all gives, nil when it is to be made again.
+	sorted []*hosted
+
+	// pending are those in which records may wait for the segments loop.
+	pending hostedSet
 }
 
 // Partition implements kafka.Partitions.
@@ -103,15 +108,61 @@ func (ps *partitions) get(id record.PartitionID) (*hosted, error) {
 	return h, nil
 }
 
-// all gives the hosted partitions in order of their ids.
+// all gives the hosted partitions in order of their ids. The list is shared:
+// nobody changes it.
 func (ps *partitions) all() []*hosted {
-	ps.mu.RLock()
-	defer ps.mu.RUnlock()
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if ps.sorted != nil {
+		return ps.sorted
+	}
 	list := make([]*hosted, 0, len(ps.byID))
 	for _, h := range ps.byID {
 		list = append(list, h)
 	}
 	slices.SortFunc(list, func(a, b *hosted) int { return a.ID().Compare(b.ID()) })
+	ps.sorted = list
+	return list
+}
+
+// put adds or, with nil, takes away a hosted partition.
+func (ps *partitions) put(id record.PartitionID, h *hosted) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	ps.sorted = nil
+	if h == nil {
+		delete(ps.byID, id)
+		return
+	}
+	ps.byID[id] = h
+}
+
+// hostedSet is a set that one loop empties and many fill.
+type hostedSet struct {
+	mu  sync.Mutex
+	set map[*hosted]struct{}
+}
+
+func (s *hostedSet) add(list ...*hosted) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.set == nil {
+		s.set = map[*hosted]struct{}{}
+	}
+	for _, h := range list {
+		s.set[h] = struct{}{}
+	}
+}
+
+// take empties the set.
+func (s *hostedSet) take() []*hosted {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*hosted, 0, len(s.set))
+	for h := range s.set {
+		list = append(list, h)
+	}
+	clear(s.set)
 	return list
 }
 
@@ -252,6 +303,7 @@ func (ps *partitions) start(r *absent) (*hosted, error) {
 		ID: id, Topic: t.Name, Identity: who, Host: partition.OnHost(ps.host),
 		FS: ps.fs, Dir: fmt.Sprintf("%s/%s-%d~%s", partitionsDir, t.Name, id.Partition, id.Topic),
 		Cache: ps.files, Settings: r.settings, Budget: ps.budget, Now: time.Now, Log: ps.log,
+		Pending:  func() { ps.pending.add(h) },
 		Restored: ps.restored.partition(id),
 	}
 	if g, ok := ps.host.Recovered(id); ok {
@@ -273,9 +325,7 @@ func (ps *partitions) start(r *absent) (*hosted, error) {
 		return nil, fmt.Errorf("open partition %s-%d: %w", t.Name, id.Partition, err)
 	}
 	h.Partition = p
-	ps.mu.Lock()
-	ps.byID[id] = h
-	ps.mu.Unlock()
+	ps.put(id, h)
 	group := multiraft.GroupConfig{ID: id, Replica: r.id, Mark: p.StartMark(), Voters: t.Partitions[id.Partition].Voters(),
 		NodeOf: func(replica uint64) (int32, bool) { return ps.nodeOf(id, replica) }, StateMachine: ps.watch(id, p.StateMachine())}
 	if t.Partitions[id.Partition].Joining() {
@@ -285,9 +335,7 @@ func (ps *partitions) start(r *absent) (*hosted, error) {
 		group.FloorTerm = cfg.Restored.FloorTerm
 	}
 	if err := ps.host.Start(group); err != nil {
-		ps.mu.Lock()
-		delete(ps.byID, id)
-		ps.mu.Unlock()
+		ps.put(id, nil)
 		return nil, fmt.Errorf("start partition %s-%d: %w", t.Name, id.Partition, errors.Join(err, p.Close()))
 	}
 	return h, nil
@@ -345,9 +393,7 @@ func (h *hosted) tiered() bool { return h.bucket.Load() }
 // remove stops a deleted topic's replica and deletes its files; what is in the
 // bucket goes after the grace period.
 func (ps *partitions) remove(h *hosted) error {
-	ps.mu.Lock()
-	delete(ps.byID, h.ID())
-	ps.mu.Unlock()
+	ps.put(h.ID(), nil)
 	if h.archived {
 		ps.tier.drop(h.ID())
 	}

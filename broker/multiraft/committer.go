@@ -46,6 +46,38 @@ func (c *committer) prepare() bool {
 	return more && err == nil
 }
 
+// pinner is a journal that can say who keeps it long.
+type pinner interface {
+	LiveBytes() int64
+	Pinning(limit int) []record.PartitionID
+}
+
+// pinning answers Host.Pinning, once for each time that it asked.
+func (c *committer) pinning(bytesMax int64) {
+	p, ok := c.journal.(pinner)
+	if !ok || c.dead != nil || !c.state.askPinning.Swap(false) {
+		return
+	}
+	var ids []record.PartitionID
+	if c.state.full.Load() || p.LiveBytes() > bytesMax {
+		ids = p.Pinning(pinningMax)
+	}
+	c.state.pinning.Store(&ids)
+}
+
+// pinningMax bounds how many groups Pinning names.
+const pinningMax = 1024
+
+// takePinning gives what pinning found since the last call, and asks again.
+func (s *shared) takePinning() []record.PartitionID {
+	ids := s.pinning.Swap(nil)
+	s.askPinning.Store(true)
+	if ids == nil {
+		return nil
+	}
+	return *ids
+}
+
 // commit appends what it can and flushes. It gives the batches that are now
 // durable, in order. An error is final and is about all batches: those given
 // and those to come.

@@ -42,7 +42,8 @@ const (
 	// that no Release has let go of.
 	HeldBytesMaxDefault = 512 << 20
 	// EntryBytesMaxDefault is half of the journal's default file.
-	EntryBytesMaxDefault = 32 << 20
+	PinnedBytesMaxDefault = 128 << 20
+	EntryBytesMaxDefault  = 32 << 20
 
 	// TermEnd is the first term that is not allowed: Kafka's leader epoch is
 	// an int32.
@@ -93,6 +94,10 @@ type Config struct {
 	GroupBytesMax       int64
 	UncommittedBytesMax int64
 	HeldBytesMax        int64
+	// PinnedBytesMax is how many bytes of the journal may be live before
+	// Pinning names who keeps them (0: PinnedBytesMaxDefault): what a start may
+	// have to replay of entries that nobody wants elsewhere.
+	PinnedBytesMax int64
 	// EntryBytesMax bounds one proposal (0: EntryBytesMaxDefault); the journal
 	// must take an entry of that size.
 	EntryBytesMax int
@@ -130,6 +135,7 @@ func (c *Config) Validate() error {
 	setDefault(&c.UncommittedBytesMax, UncommittedBytesMaxDefault)
 	setDefault(&c.HeldBytesMax, HeldBytesMaxDefault)
 	setDefault(&c.EntryBytesMax, EntryBytesMaxDefault)
+	setDefault(&c.PinnedBytesMax, PinnedBytesMaxDefault)
 	setDefault(&c.InstallsMax, InstallsMaxDefault)
 	if c.Log == nil {
 		c.Log = slog.Default()

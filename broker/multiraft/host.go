@@ -231,6 +231,11 @@ func (h *Host) Receive(messages []Message) {
 // Stats gives the counters.
 func (h *Host) Stats() Stats { return h.stats.stats(h.state.full.Load()) }
 
+// Pinning gives groups whose entries keep more than PinnedBytesMax of the
+// journal, or a full one, as of a flush after the last call: they are to be
+// released first, whatever their size. Nil most of the time.
+func (h *Host) Pinning() []record.PartitionID { return h.state.takePinning() }
+
 // runShard is a shard's loop.
 func (h *Host) runShard(l *shardLoop) {
 	var w work
@@ -306,6 +311,7 @@ func (h *Host) runJournal() {
 		h.gather(b)
 		done, err := h.commit.commit()
 		h.answer(done, err)
+		h.commit.pinning(h.cfg.PinnedBytesMax)
 		if h.commit.stalled() {
 			for _, l := range h.loops {
 				l.inbox.signal()

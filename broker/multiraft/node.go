@@ -188,6 +188,7 @@ func (n *Node) flush() bool {
 		return false
 	}
 	done, err := n.commit.commit()
+	n.commit.pinning(n.cfg.PinnedBytesMax)
 	for _, b := range done {
 		b.shard.flushed(b, err)
 	}
@@ -225,6 +226,9 @@ func (n *Node) Groups() []record.PartitionID {
 	slices.SortFunc(ids, record.PartitionID.Compare)
 	return ids
 }
+
+// Pinning is Host.Pinning.
+func (n *Node) Pinning() []record.PartitionID { return n.state.takePinning() }
 
 // Stats gives the counters.
 func (n *Node) Stats() Stats { return n.stats.stats(n.state.full.Load()) }

@@ -52,6 +52,10 @@ type Shard struct {
 // shared is what the shards of one journal see of it.
 type shared struct {
 	full atomic.Bool // the journal refuses entries
+	// pinning are the groups that Host.Pinning gives, askPinning that it wants
+	// newer ones.
+	pinning    atomic.Pointer[[]record.PartitionID]
+	askPinning atomic.Bool
 	// gone is told of every group that stopped; nil for nobody.
 	gone func(record.PartitionID)
 	// post has fn run on the shard's loop, from wherever it is called.

@@ -57,6 +57,9 @@ type Config struct {
 	// (0: ProducerExpirationDefault).
 	ProducerExpiration time.Duration
 	Now                func() time.Time
+	// Pending is called, maybe nil, on the shard loop when the first record
+	// waits for a WriteSegments; it must not block.
+	Pending func()
 	// Fenced reports that a newer incarnation owns the bucket: nothing is
 	// acked any more. nil: never.
 	Fenced func() bool

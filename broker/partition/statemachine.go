@@ -24,12 +24,17 @@ func (m *stateMachine) Append(e multiraft.Entry) error {
 	p := (*Partition)(m)
 	p.mu.Lock()
 	t := tailEntry{Entry: e, base: p.live.next, next: p.live.next, atMs: p.nowMs()}
+	before := p.tail.pendingBytes
 	err := p.enter(&t)
 	p.mu.Unlock()
 	if err != nil {
 		return fmt.Errorf("append entry (%d, term %d) to %s: %w", e.Index, e.Term, p.Name(), err)
 	}
-	p.cfg.Budget.addPending(t.size())
+	size := t.size()
+	p.cfg.Budget.addPending(size)
+	if before == 0 && size > 0 && p.cfg.Pending != nil {
+		p.cfg.Pending()
+	}
 	return nil
 }
 

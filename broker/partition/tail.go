@@ -31,7 +31,14 @@ type tailEntry struct {
 // entryBytes is what an entry counts beside its data.
 const entryBytes = 96
 
-func (e *tailEntry) size() int64 { return entryBytes + int64(len(e.Data)) }
+// size is what the entry counts in the budget: nothing without records, since
+// such an entry may stay in the journal until somebody wants it elsewhere.
+func (e *tailEntry) size() int64 {
+	if !isBatch(e.Data) {
+		return 0
+	}
+	return entryBytes + int64(len(e.Data))
+}
 
 func (t *tail) add(e tailEntry) {
 	t.entries = append(t.entries, e)

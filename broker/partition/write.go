@@ -212,7 +212,7 @@ func (p *Partition) Seal() {
 }
 
 // Due reports whether a WriteSegments is worth it: that many bytes wait for
-// it, the oldest for that long, the active segment is to be sealed, or the
+// it (what holds no record waits for nothing: it stays in the journal), the oldest for that long, the active segment is to be sealed, or the
 // group was too busy to be told what it may let go of.
 func (p *Partition) Due(bytes int64, age time.Duration) bool {
 	pending, oldestMs := p.Pending()
@@ -220,7 +220,8 @@ func (p *Partition) Due(bytes int64, age time.Duration) bool {
 		return true
 	}
 	p.mu.Lock()
-	wanted := (p.sealWanted || p.writeWanted) && pending > 0 || p.stable.index > p.released && p.stopped == nil ||
+	waits := len(p.tail.entries) > p.tail.written
+	wanted := (p.sealWanted && pending > 0 || p.writeWanted && waits) || p.stable.index > p.released && p.stopped == nil ||
 		p.stale != nil && !p.staleHeld
 	p.mu.Unlock()
 	return wanted || p.sealDue(0)

@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"tidewater/broker/journal"
@@ -93,15 +94,16 @@ func (l *life) judge(name string, err error) {
 
 func (l *life) writeSegments(ctx context.Context) error {
 	var errs []error
+	pinning := l.raft.Pinning()
 	for _, p := range l.parts {
 		before := len(p.Sealed(0))
-		if p.Due(4<<10, 400*time.Millisecond) {
+		if p.Due(4<<10, 400*time.Millisecond) || slices.Contains(pinning, p.ID()) {
 			errs = append(errs, p.WriteSegments(ctx, false))
 		}
 		l.w.stats.Segments += max(len(p.Sealed(0))-before, 0)
 	}
 	for _, p := range l.idle {
-		if p.Due(1, 0) {
+		if p.Due(1, 0) || slices.Contains(pinning, p.ID()) {
 			errs = append(errs, p.WriteSegments(ctx, false))
 		}
 	}

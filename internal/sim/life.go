@@ -140,7 +140,7 @@ func (l *life) openRaft() error {
 	l.node.checkPromises(found)
 	l.raft, err = multiraft.NewNode(multiraft.Config{
 		Node: l.node.id, Journal: &spy{Journal: l.journal, node: l.node}, Recovered: found, EntryBytesMax: entryBytesMax,
-		Transport: &wire{l}, Log: w.log, Fault: w.cfg.Raft,
+		PinnedBytesMax: w.shape.JournalFileBytes, Transport: &wire{l}, Log: w.log, Fault: w.cfg.Raft,
 	})
 	return err
 }
