@@ -62,6 +62,7 @@ type clusterTape struct {
 
 	prepared  *Snapshot // installed, not yet used
 	unsettled int       // restored, not yet durable
+	asked     int       // calls of Snapshot
 }
 
 func (t *clusterTape) Commit(last record.Index) {
@@ -81,6 +82,7 @@ func (t *clusterTape) Commit(last record.Index) {
 
 // Snapshot gives any committed entry that will do.
 func (t *clusterTape) Snapshot(least record.Index) (Snapshot, error) {
+	t.asked++
 	if least > t.committed || t.m.c.rng.IntN(8) == 0 {
 		return Snapshot{}, ErrNotYet
 	}

@@ -41,9 +41,10 @@ const (
 	// HeldBytesMaxDefault bounds all entries in memory, committed or not,
 	// that no Release has let go of.
 	HeldBytesMaxDefault = 512 << 20
-	// EntryBytesMaxDefault is half of the journal's default file.
+	// PinnedBytesMaxDefault is replayed in well under a second.
 	PinnedBytesMaxDefault = 128 << 20
-	EntryBytesMaxDefault  = 32 << 20
+	// EntryBytesMaxDefault is half of the journal's default file.
+	EntryBytesMaxDefault = 32 << 20
 
 	// TermEnd is the first term that is not allowed: Kafka's leader epoch is
 	// an int32.

@@ -8,6 +8,7 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 
+	"tidewater/broker/journal"
 	"tidewater/internal/disk"
 	"tidewater/internal/record"
 )
@@ -152,6 +153,32 @@ func (c *cluster) restartAll(t *testing.T, voters string, members ...*clusterMem
 		m.start(t, GroupConfig{Origin: Resuming})
 	}
 	c.settle()
+}
+
+// A replica joins a group whose log nobody has released anything of: the
+// leader's machine hears that somebody waits for a RaftSnapshot, and with its
+// first mark the replica gets one.
+func TestJoiningReplicaMeetsAWholeLog(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	c := newGroupOfOne(t, 1)
+	c.members[1].start(t, GroupConfig{Origin: Joining})
+	c.members = c.members[:2]
+	leader, learner := c.members[0].tape[0], c.members[1].tape[0]
+	c.change(t, changes(raftpb.ConfChangeAddLearnerNode, 2), sameMembers("[1] [2] []"))
+	c.settle()
+	if leader.asked == 0 || learner.committed > 0 {
+		t.Fatalf("the machine was asked %d times, the learner is at %d", leader.asked, learner.committed)
+	}
+	_ = c.members[0].node.Do(groupID(0), func(g *Group) {
+		at := g.Committed()
+		g.Release(journal.Mark{Index: at, Term: leader.at(at).Term})
+	})
+	for range 20 {
+		c.settle()
+	}
+	if learner.committed != leader.committed {
+		t.Errorf("the learner is at %d, the leader at %d", learner.committed, leader.committed)
+	}
 }
 
 // A replica that should have a log and has none does not begin again; with the

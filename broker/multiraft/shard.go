@@ -369,6 +369,10 @@ func (s *Shard) send(g *Group, m raftpb.Message) {
 		g.sinceBeat = 0
 	case raftpb.MsgSnap:
 		g.noteSent(m.To)
+	case raftpb.MsgApp:
+		if m.Index == 0 {
+			g.helpJoin(m.To)
+		}
 	}
 	if node := g.brokerOf(m.To); node >= 0 {
 		s.out = append(s.out, Message{Group: g.id, Node: node, Message: m})

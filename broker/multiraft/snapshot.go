@@ -3,6 +3,7 @@ package multiraft
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	etcdraft "go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -47,6 +48,16 @@ func (g *Group) makeSnapshot() (raftpb.Snapshot, error) {
 	}
 	meta := raftpb.SnapshotMetadata{Index: uint64(s.Index), Term: s.Term, ConfState: g.conf}
 	return raftpb.Snapshot{Data: s.Data, Metadata: meta}, nil
+}
+
+// helpJoin is for a learner that is being sent the log from entry 1 on. If it
+// joined it knows no members and takes no such entry (receive), and raft asks
+// for no RaftSnapshot as long as entry 1 is here: the machine is asked, so that
+// it releases what it has soon, which it may otherwise put off for ever.
+func (g *Group) helpJoin(to uint64) {
+	if slices.Contains(g.conf.Learners, to) {
+		_, _ = g.makeSnapshot() // none now: it is asked again with the next entries
+	}
 }
 
 // noteSent remembers a MsgSnap on its way out.

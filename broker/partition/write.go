@@ -211,9 +211,11 @@ func (p *Partition) Seal() {
 	p.sealWanted = true
 }
 
-// Due reports whether a WriteSegments is worth it: that many bytes wait for
-// it (what holds no record waits for nothing: it stays in the journal), the oldest for that long, the active segment is to be sealed, or the
-// group was too busy to be told what it may let go of.
+// Due reports whether a WriteSegments is worth it: that many bytes wait for it,
+// the oldest for that long, the active segment is to be sealed, a follower
+// waits for a RaftSnapshot, or the group was too busy to be told what it may
+// let go of. An entry without records waits for none of these: until somebody
+// wants it elsewhere it stays in the journal.
 func (p *Partition) Due(bytes int64, age time.Duration) bool {
 	pending, oldestMs := p.Pending()
 	if pending > 0 && (pending >= bytes || p.nowMs()-oldestMs >= age.Milliseconds()) {
