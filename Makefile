@@ -54,8 +54,9 @@ bench-kafka: build ## Tidewater beside Apache Kafka in one run, with ratios (QUI
 	$(GO) run ./bench kafka -binary bin/tidewater $(if $(QUICK),-quick) $(if $(ONLY),-only $(ONLY))
 
 harness: build ## real brokers under faults, needs root (NODES=3 TIME=5m SEED=1)
+	@why=$$(harness/needs) || { echo "harness: $$why"; exit 1; }
 	$(GO) build -o bin/harness ./harness
-	bin/harness -binary bin/tidewater -nodes $(or $(NODES),3) -time $(or $(TIME),5m) -seed $(or $(SEED),1)
+	PATH="$$PATH:/usr/sbin:/sbin" bin/harness -binary bin/tidewater -nodes $(or $(NODES),3) -time $(or $(TIME),5m) -seed $(or $(SEED),1)
 
 clean: ## what make made
 	rm -rf bin data

@@ -245,3 +245,16 @@ func (c *cluster) close() {
 		_ = run(context.Background(), "umount", "-l", c.mountPoint(id+1))
 	}
 }
+
+// removeImages removes the brokers' file systems; after anomalies they stay.
+func removeImages(dir string) error {
+	images, err := filepath.Glob(filepath.Join(dir, "disk-*.img"))
+	if err != nil {
+		return fmt.Errorf("list disk images: %w", err)
+	}
+	var errs []error
+	for _, image := range images {
+		errs = append(errs, os.Remove(image))
+	}
+	return errors.Join(errs...)
+}

@@ -26,6 +26,8 @@ const (
 	// drainMax is how long acks may take after the last fault was healed.
 	drainMax = 60 * time.Second
 	auditMax = 2 * time.Minute
+	// printedMax bounds how many anomalies are printed; the report has more.
+	printedMax = 20
 )
 
 type options struct {
@@ -62,13 +64,12 @@ func start(o options) (int, error) {
 	if os.Geteuid() != 0 {
 		return 0, errors.New("network namespaces and file systems of its own need root")
 	}
-	clients := os.Getenv(insideEnv)
-	if clients == "" {
+	if os.Getenv(insideEnv) == "" {
 		return enter()
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	r, dir, err := harness(ctx, o, clients)
+	r, dir, err := harness(ctx, o)
 	if err != nil {
 		return 0, err
 	}
@@ -76,14 +77,17 @@ func start(o options) (int, error) {
 	for _, a := range anomalies {
 		fmt.Printf("  %-22s %d\n", a, r.Counts[a])
 	}
-	if r.anomalies() > 0 {
-		return 2, nil
+	if r.anomalies() == 0 {
+		return 0, removeImages(dir)
 	}
-	return 0, nil
+	for _, f := range r.Found[:min(len(r.Found), printedMax)] {
+		fmt.Printf("%s %s: %s\n", f.At.Format("15:04:05.000"), f.Kind, f.What)
+	}
+	return 2, nil
 }
 
 // harness is one run: cluster up, clients and faults side by side, audit.
-func harness(ctx context.Context, o options, clients string) (*result, string, error) {
+func harness(ctx context.Context, o options) (*result, string, error) {
 	list, err := choose(o)
 	if err != nil {
 		return nil, "", err
@@ -104,7 +108,7 @@ func harness(ctx context.Context, o options, clients string) (*result, string, e
 	for id := 1; id <= o.nodes; id++ {
 		hosts = append(hosts, brokerHost(id))
 	}
-	net, err := openNetwork(ctx, clients, hosts)
+	net, err := openNetwork(ctx, hosts)
 	if err != nil {
 		return nil, "", err
 	}

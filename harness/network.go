@@ -16,25 +16,22 @@ const (
 	clientsHost = 1
 	storeHost   = 200
 	// insideEnv tells the harness that it stands in the clients' namespace.
-	insideEnv = "TIDEWATER_HARNESS_NAMESPACE"
+	insideEnv = "TIDEWATER_HARNESS_INSIDE"
+	netnsDir  = "/run/netns/"
 )
 
 // network is a bridge in the clients' namespace with a leg to each other one.
 type network struct {
-	clients string         // the namespace of the harness itself
-	names   map[int]string // by the last number of the address
+	names map[int]string // of namespaces, by the last number of the address
 }
 
-// enter runs the harness again inside a new namespace, where the bridge will
-// be, and gives its exit code. Namespaces go when it ends, however it does.
+// enter runs the harness again inside namespaces of its own, one for its
+// network and one for its mounts, and gives its exit code. Whatever it makes
+// there, other namespaces too, goes when the last process in it ends, however
+// that happens.
 func enter() (code int, err error) {
-	name := fmt.Sprintf("tidewater-%d", os.Getpid())
-	if out, err := exec.Command("ip", "netns", "add", name).CombinedOutput(); err != nil {
-		return 0, fmt.Errorf("make a network namespace: %w: %s (the harness needs root and iproute2)", err, strings.TrimSpace(string(out)))
-	}
-	defer func() { err = errors.Join(err, removeNamespaces(name)) }()
-	cmd := exec.Command("nsenter", append([]string{"--net=/run/netns/" + name, os.Args[0]}, os.Args[1:]...)...)
-	cmd.Env = append(os.Environ(), insideEnv+"="+name)
+	cmd := exec.Command("unshare", append([]string{"--net", "--mount", "--propagation", "private", os.Args[0]}, os.Args[1:]...)...)
+	cmd.Env = append(os.Environ(), insideEnv+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	// An interrupt reaches both; the inner one ends its brokers and tells how.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
@@ -46,36 +43,21 @@ func enter() (code int, err error) {
 	return 0, err
 }
 
-// removeNamespaces removes the clients' namespace and every leg's, which are
-// named after it.
-func removeNamespaces(prefix string) error {
-	out, err := exec.Command("ip", "netns", "list").Output()
-	if err != nil {
-		return fmt.Errorf("list namespaces: %w", err)
-	}
-	var errs []error
-	for line := range strings.Lines(string(out)) {
-		name := strings.Fields(line)[0]
-		if name == prefix || strings.HasPrefix(name, prefix+"-") {
-			errs = append(errs, run(context.Background(), "ip", "netns", "del", name))
-		}
-	}
-	return errors.Join(errs...)
-}
-
 // openNetwork makes the bridge and a leg for each host.
-func openNetwork(ctx context.Context, clients string, hosts []int) (*network, error) {
-	n := &network{clients: clients, names: map[int]string{}}
+func openNetwork(ctx context.Context, hosts []int) (*network, error) {
+	n := &network{names: map[int]string{}}
 	steps := [][]string{
+		{"mkdir", "-p", netnsDir},
+		{"mount", "-t", "tmpfs", "none", netnsDir}, // names are seen inside only
 		{"ip", "link", "set", "lo", "up"},
 		{"ip", "link", "add", "br0", "type", "bridge"},
 		{"ip", "addr", "add", address(clientsHost) + "/24", "dev", "br0"},
 		{"ip", "link", "set", "br0", "up"},
 	}
 	for _, h := range hosts {
-		name, leg := fmt.Sprintf("%s-%d", clients, h), fmt.Sprintf("leg%d", h)
+		name, leg := fmt.Sprintf("host%d", h), fmt.Sprintf("leg%d", h)
 		n.names[h] = name
-		inside := []string{"nsenter", "--net=/run/netns/" + name}
+		inside := []string{"nsenter", "--net=" + netnsDir + name}
 		steps = append(steps,
 			[]string{"ip", "netns", "add", name},
 			[]string{"ip", "link", "add", leg, "type", "veth", "peer", "name", "eth0", "netns", name},
@@ -96,7 +78,7 @@ func address(host int) string { return fmt.Sprintf("%s%d", subnet, host) }
 
 // command is a command in a host's namespace.
 func (n *network) command(host int, args ...string) *exec.Cmd {
-	return exec.Command("nsenter", append([]string{"--net=/run/netns/" + n.names[host]}, args...)...)
+	return exec.Command("nsenter", append([]string{"--net=" + netnsDir + n.names[host]}, args...)...)
 }
 
 // cut drops what one host sends to another; the other way stays open, for as
