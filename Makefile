@@ -47,6 +47,9 @@ lint: ## gofmt, vet, staticcheck, the tree's own rules
 e2e: build ## the same road with kcat, librdkafka, the Java client, PyIceberg and DuckDB
 	./e2e/run
 
+docker-test: build ## the image and docker-compose.yml: up, restarts, a kill, log and table agree; needs Docker
+	./e2e/docker
+
 bench: build ## the figures in bench/README.md
 	$(GO) run ./bench -binary bin/tidewater
 
@@ -61,4 +64,4 @@ harness: build ## real brokers under faults, needs root (NODES=3 TIME=5m SEED=1)
 clean: ## what make made
 	rm -rf bin data
 
-.PHONY: help build demo test race sim fuzz lint e2e bench bench-kafka harness clean
+.PHONY: help build demo test race sim fuzz lint e2e docker-test bench bench-kafka harness clean

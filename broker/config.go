@@ -54,6 +54,10 @@ type Config struct {
 	// engines so that they reach the files; empty leaves engines to their own.
 	CatalogAccessKey string
 	CatalogSecretKey string
+	// CatalogS3Endpoint is where engines reach the bucket, http://host:port;
+	// empty is as the broker does. They differ where engines stand outside the
+	// network of brokers and store.
+	CatalogS3Endpoint string
 	// Replica makes this broker serve a cluster of the bucket read-only;
 	// ReplicaOf is its id, and may be empty when the bucket holds one cluster.
 	Replica   bool
@@ -131,6 +135,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Replica && c.Bucket == "" {
 		fault("bucket", "a read replica needs the bucket it reads")
+	}
+	if u, err := url.Parse(c.CatalogS3Endpoint); c.CatalogS3Endpoint != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
+		fault("catalog-s3-endpoint", "%q: want http://HOST:PORT or https://HOST", c.CatalogS3Endpoint)
 	}
 	if _, err := parseClusterID(c.ReplicaOf); c.ReplicaOf != "" && err != nil {
 		fault("replica-of", "%q: want a cluster id of 22 characters, as 'tidewater replica' lists them", c.ReplicaOf)

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -63,6 +64,7 @@ func (b *Broker) openTables(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("bucket: %w", err)
 	}
+	engines := cmp.Or(b.cfg.CatalogS3Endpoint, s3.Endpoint)
 	root := "s3://" + s3.Bucket
 	if s3.Prefix != "" {
 		root += "/" + strings.Trim(s3.Prefix, "/")
@@ -70,7 +72,7 @@ func (b *Broker) openTables(context.Context) error {
 	t := &tables{b: b, fs: tablefs.FS{Store: b.tier.store, Root: root}, topics: map[record.TopicID]*table{}}
 	t.catalog, err = server.New(server.Config{
 		Store: b.tier.store, Root: root, Prefix: b.tier.layout.Warehouse(), ClusterID: b.identity.Cluster, Incarnation: b.identity.Incarnation,
-		ClientConfig: server.S3Client(s3.Endpoint, s3.Region, b.cfg.CatalogAccessKey, b.cfg.CatalogSecretKey),
+		ClientConfig: server.S3Client(engines, s3.Region, b.cfg.CatalogAccessKey, b.cfg.CatalogSecretKey),
 		Freshen:      t.freshen, Now: time.Now, UUID: uuid.New, Log: b.log,
 	})
 	if err != nil {

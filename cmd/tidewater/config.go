@@ -38,6 +38,7 @@ func brokerFlags(f *pflag.FlagSet, c *broker.Config) {
 	f.StringVar(&c.BucketSecretKey, "bucket-secret-key", c.BucketSecretKey, "secret key of the bucket")
 	f.StringVar(&c.CatalogAccessKey, "catalog-access-key", c.CatalogAccessKey, "access key of the bucket that the catalog hands to engines")
 	f.StringVar(&c.CatalogSecretKey, "catalog-secret-key", c.CatalogSecretKey, "secret key of the bucket that the catalog hands to engines")
+	f.StringVar(&c.CatalogS3Endpoint, "catalog-s3-endpoint", c.CatalogS3Endpoint, "where engines reach the bucket, http://HOST:PORT; empty is the bucket's own endpoint")
 	f.BoolVar(&c.Replica, "replica", c.Replica, "serve a cluster of the bucket read-only")
 	f.StringVar(&c.ReplicaOf, "replica-of", c.ReplicaOf, "id of that cluster; may be left out when the bucket holds one")
 	f.BoolVar(&c.AutoCreateTopics, "auto-create-topics", c.AutoCreateTopics, "create a topic at its first use")
