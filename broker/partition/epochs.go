@@ -1,8 +1,11 @@
 package partition
 
 import (
+	"fmt"
 	"slices"
+	"sort"
 
+	"tidewater/broker/segment"
 	"tidewater/internal/logio"
 	"tidewater/internal/record"
 )
@@ -52,6 +55,26 @@ func (h epochHistory) at(o record.Offset) record.LeaderEpoch {
 		}
 	}
 	return -1
+}
+
+// check compares the leader epochs of batches in order, which their CRCs leave
+// out, with the history.
+func (h epochHistory) check(batches [][]byte) error {
+	if len(batches) == 0 {
+		return nil
+	}
+	first := record.Batch(batches[0]).BaseOffset()
+	i := sort.Search(len(h), func(i int) bool { return h[i].Start > first }) - 1
+	for _, raw := range batches {
+		b := record.Batch(raw)
+		for i+1 < len(h) && h[i+1].Start <= b.BaseOffset() {
+			i++
+		}
+		if i >= 0 && b.Epoch() != h[i].Epoch {
+			return fmt.Errorf("%w: batch at offset %d has leader epoch %d, expected %d", segment.ErrCorrupt, b.BaseOffset(), b.Epoch(), h[i].Epoch)
+		}
+	}
+	return nil
 }
 
 // endOf answers OffsetForLeaderEpoch: the largest epoch of the log not above

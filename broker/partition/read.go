@@ -119,6 +119,9 @@ func (p *Partition) gather(ctx context.Context, g *gathering) error {
 				continue // it is in the bucket now, or gone
 			}
 			if err == nil {
+				err = p.checkEpochs(batches)
+			}
+			if err == nil {
 				err = g.take(batches, logio.FromDisk)
 			}
 		} else {
@@ -136,6 +139,13 @@ func (p *Partition) gather(ctx context.Context, g *gathering) error {
 		}
 	}
 	return nil
+}
+
+// checkEpochs looks at what no CRC covers of batches that came from the disk.
+func (p *Partition) checkEpochs(batches [][]byte) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.live.epochs.check(batches)
 }
 
 // unreadable is the error for an offset that the log has and no tier gives. It

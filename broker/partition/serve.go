@@ -95,6 +95,9 @@ func (p *Partition) serve(ctx context.Context, r copyRequest, held *pin, w io.Wr
 		if len(entries) == 0 {
 			return fmt.Errorf("%w: no entry %d", segment.ErrGap, at)
 		}
+		if err := p.checkEpochs(batchesIn(entries)); err != nil {
+			return err
+		}
 		if err := writeFrame(w, &copyFrame{kind: frameEntries, entries: entries}); err != nil {
 			return err
 		}
@@ -109,6 +112,17 @@ func (p *Partition) serve(ctx context.Context, r copyRequest, held *pin, w io.Wr
 		}
 	}
 	return writeFrame(w, &copyFrame{kind: frameEnd})
+}
+
+// batchesIn gives the entries that are record batches.
+func batchesIn(entries []segment.Entry) [][]byte {
+	var out [][]byte
+	for i := range entries {
+		if isBatch(entries[i].Data) {
+			out = append(out, entries[i].Data)
+		}
+	}
+	return out
 }
 
 func (p *Partition) serveSeal(in segment.Info, w io.Writer) error {

@@ -12,7 +12,7 @@ var errFound = errors.New("found")
 
 // Find gives the first record, in offset order, whose timestamp is not below
 // ts (milliseconds since the Unix epoch): its offset and timestamp. It reads
-// the one batch that holds it.
+// the batches from the nearest index point on, and checks them.
 func (l *Log) Find(ts int64) (record.Offset, int64, bool, error) {
 	from := record.Offset(-1)
 	for {
@@ -45,12 +45,12 @@ func (l *Log) findIn(p *part, ts int64) (record.Offset, int64, bool, error) {
 	var offset record.Offset
 	var at int64
 	err = w.each(func(h record.Batch) error {
-		if h.MaxTimestamp() < ts {
-			return nil
-		}
-		b, err := w.view(w.pos, h.Size()) // h is gone after this
+		b, err := w.whole(h) // h is gone after this
 		if err != nil {
 			return err
+		}
+		if b.MaxTimestamp() < ts {
+			return nil
 		}
 		var ok bool
 		if offset, at, ok, err = findRecord(b, ts); err != nil {
@@ -89,8 +89,9 @@ func findRecord(b record.Batch, ts int64) (record.Offset, int64, bool, error) {
 }
 
 // Entries gives the entries with lo <= Index < hi in order, at least one and
-// then up to bytesMax, to bring a follower up to date. It gives fewer, or
-// none, where the log ends; an index before the first segment is ErrGap.
+// then up to bytesMax, to bring a follower up to date; each batch is checked as
+// Read does. It gives fewer, or none, where the log ends; an index before the
+// first segment is ErrGap.
 func (l *Log) Entries(lo, hi record.Index, bytesMax int) ([]Entry, error) {
 	v := l.look(func(in *Info) bool { return in.Last >= lo })
 	if len(v.parts) == 0 || lo >= hi {
@@ -175,9 +176,11 @@ func (g *gatherer) chunk(w *walker) error {
 			}
 			e.Term = uint64(uint32(h.Epoch()))
 			if index >= g.lo && index < g.hi {
-				if e.Data, err = w.view(w.pos, h.Size()); err != nil {
+				b, err := w.whole(h)
+				if err != nil {
 					return err
 				}
+				e.Data = b
 			}
 			w.skip(h)
 		}

@@ -52,24 +52,29 @@ func checkAgainst(t *testing.T, l *Log, s *story) {
 
 func checkFind(t *testing.T, l *Log, s *story, ts int64) {
 	t.Helper()
-	wantOffset, wantAt, wantOK := record.Offset(0), int64(0), false
-	for _, b := range s.batches(0, s.next) {
-		if b.MaxTimestamp() < ts {
-			continue
-		}
-		var ok bool
-		var err error
-		if wantOffset, wantAt, ok, err = findRecord(b, ts); err != nil {
-			t.Fatal(err)
-		} else if ok {
-			wantOK = true
-			break
-		}
-	}
+	wantOffset, wantAt, wantOK := storyFind(t, s, ts)
 	offset, at, ok, err := l.Find(ts)
 	if err != nil || ok != wantOK || ok && (offset != wantOffset || at != wantAt) {
 		t.Fatalf("find %d: %d at %d, %v, %v; want %d at %d, %v", ts, offset, at, ok, err, wantOffset, wantAt, wantOK)
 	}
+}
+
+// storyFind is what Find is to give.
+func storyFind(t *testing.T, s *story, ts int64) (record.Offset, int64, bool) {
+	t.Helper()
+	for _, b := range s.batches(0, s.next) {
+		if b.MaxTimestamp() < ts {
+			continue
+		}
+		offset, at, ok, err := findRecord(b, ts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ok {
+			return offset, at, true
+		}
+	}
+	return 0, 0, false
 }
 
 // What is appended is read back by offset, index and time, from active and

@@ -41,7 +41,8 @@ func (l *Log) look(wanted func(*Info) bool) view {
 const partsPerLook = 16
 
 // Read gives whole batches from the one that holds offset on, as views of the
-// buffers they were read into, one buffer for each large read. It gives at
+// buffers they were read into, one buffer for each large read. Each is checked
+// against its CRC, which leaves out the leader epoch only: ErrCorrupt. It gives at
 // least one batch, whatever its size, then stops before bytesMax, before limit
 // (exclusive) and at the end of what was appended, where it gives none. An
 // offset before the first segment or after End is logio.ErrOffsetOutOfRange.
@@ -91,16 +92,21 @@ func (l *Log) readPart(p *part, r *collector) error {
 	w := l.walk(h, p, startAt(points, r.offset), ahead)
 	r.lease.cache = l.cache
 	w.lease = r.lease
-	return r.take(w)
+	if err := r.take(w); err != io.EOF {
+		return err
+	}
+	if w.next != p.info.Next {
+		return fmt.Errorf("%w: %s: batches end at offset %d, expected %d", ErrCorrupt, w.name, w.next, p.info.Next)
+	}
+	return nil
 }
 
-// take reads batches from w until r has enough or the file ends.
+// take reads batches from w until r has enough; io.EOF where the file ends
+// before. Every batch is checked before its header is believed, also those that
+// are passed over on the way from the index point.
 func (r *collector) take(w *walker) error {
 	for {
 		if err := w.more(); err != nil {
-			if err == io.EOF {
-				return nil
-			}
 			return err
 		}
 		if len(r.batches) > 0 && r.left < indexEveryBytes && !w.holds(w.pos, record.HeaderBytes) {
@@ -111,22 +117,25 @@ func (r *collector) take(w *walker) error {
 		if err != nil {
 			return err
 		}
-		if h.NextOffset() <= r.offset {
-			w.skip(h)
-			continue
-		}
-		n := h.Size()
-		if h.NextOffset() > r.limit || len(r.batches) > 0 && n > r.left {
-			r.done = true
+		if len(r.batches) > 0 && (h.NextOffset() > r.limit || h.Size() > r.left) {
+			r.done = true // if the header is wrong, the read that begins here finds it
 			return nil
 		}
-		b, err := w.view(w.pos, n)
+		b, err := w.whole(h)
 		if err != nil {
 			return err
 		}
+		if b.NextOffset() <= r.offset {
+			w.skip(b)
+			continue
+		}
+		if b.NextOffset() > r.limit {
+			r.done = true
+			return nil
+		}
 		r.batches = append(r.batches, b)
-		r.left -= n
-		w.skip(record.Batch(b))
+		r.left -= int64(len(b))
+		w.skip(b)
 		if r.left <= 0 {
 			r.done = true
 			return nil

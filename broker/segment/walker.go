@@ -151,6 +151,19 @@ func (w *walker) peek() (record.Batch, error) {
 	return h, nil
 }
 
+// whole gives the batch whose header peek gave, after checking it: what is on
+// the disk may have changed since it was written.
+func (w *walker) whole(h record.Batch) (record.Batch, error) {
+	b, err := w.view(w.pos, h.Size())
+	if err != nil {
+		return nil, err
+	}
+	if err := record.Batch(b).Check(); err != nil {
+		return nil, fmt.Errorf("%w: %s: position %d: batch at offset %d: %v", ErrCorrupt, w.name, w.pos, w.next, err)
+	}
+	return b, nil
+}
+
 // skip moves past the batch whose header peek gave.
 func (w *walker) skip(h record.Batch) {
 	w.pos += h.Size()

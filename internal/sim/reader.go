@@ -116,10 +116,6 @@ func (w *world) read(ctx context.Context, l *life, p *hosted, r logio.ReadReques
 		if b.NextOffset() > res.Offsets.End(r.Isolation) {
 			w.violate(offsets, "%d: %s gave offset %d, committed is %d", p.truth.id.Partition, from, b.LastOffset(), res.Offsets.HighWatermark)
 		}
-		if l.node.rotten && b.Check() != nil {
-			w.stats.RotSeen++ // by the client, which checks what it reads
-			return res.Offsets, r.Offset, errRotten
-		}
 		if l.node.c == w.active {
 			p.truth.shown(w, rule, from, b)
 		}
@@ -131,8 +127,6 @@ func (w *world) read(ctx context.Context, l *life, p *hosted, r logio.ReadReques
 	w.trace.note("read", strconv.FormatInt(int64(at), 10))
 	return res.Offsets, at, nil
 }
-
-var errRotten = errors.New("the batch does not match its checksum")
 
 // excused says whether a fault explains that a read failed: the bucket does
 // not answer and is needed, or the broker is just starting or stopping.
