@@ -35,6 +35,11 @@ else
 	wait $$first && exit $$second
 endif
 
+planted: ## the simulation on builds that are broken on purpose: each fault and the seed that caught it
+	@mkdir -p bin
+	@$(GO) test -count=1 -v -run 'Planted|Caught' ./internal/sim >bin/planted.log 2>&1 || { cat bin/planted.log; exit 1; }
+	@sed -n 's/.*planted: //p' bin/planted.log | awk -F'\t' '{ printf "%-52s seed %-3d %s\n", $$1, $$2, $$3 } END { print NR " planted faults, all caught" }'
+
 fuzz: ## every fuzzer for TIME each (default 20s)
 	./internal/lint/fuzz $(or $(TIME),20s)
 
@@ -64,4 +69,4 @@ harness: build ## real brokers under faults, needs root (NODES=3 TIME=5m SEED=1)
 clean: ## what make made
 	rm -rf bin data
 
-.PHONY: help build demo test race sim fuzz lint e2e docker-test bench bench-kafka harness clean
+.PHONY: help build demo test race sim planted fuzz lint e2e docker-test bench bench-kafka harness clean

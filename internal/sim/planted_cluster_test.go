@@ -53,6 +53,15 @@ func TestPlantedClusterFaults(t *testing.T) {
 			}),
 			Parts: partition.Fault{ShowUnconfirmed: true},
 		}, []Rule{acked, offsets}},
+		// A leader takes itself for confirmed without asking a majority, and
+		// tells producers what its successor knows better.
+		{"stale leader's judgement", Config{
+			Shape: three(func(s *Shape) {
+				cut(s)
+				s.PauseEvery, s.TransferEvery = time.Second, 300*time.Millisecond
+			}),
+			Raft: multiraft.Fault{StaleReads: true},
+		}, []Rule{once, ordered, acked, offsets}},
 		// A journal file is used again without the votes in it.
 		{"votes lost with a journal file", Config{
 			Shape: three(func(s *Shape) {

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,7 +38,8 @@ func caught(t *testing.T, seedsMax uint64, cfg Config, clean func(*Config), rule
 			report(t, r)
 			t.Fatalf("seed %d: caught by the wrong rule", seed)
 		}
-		t.Logf("caught by seed %d: %s", seed, v)
+		detail, _, _ := strings.Cut(v.Detail, "\n")
+		t.Logf("planted: %s\t%d\t%s\t%s", strings.TrimPrefix(t.Name(), "Test"), seed, v.Rule, detail)
 		clean(&cfg)
 		report(t, play(t, cfg))
 		return
