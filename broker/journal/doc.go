@@ -17,8 +17,8 @@
 //
 //   - Flush returns nil only when everything appended before it is on stable
 //     storage; flush n+1 begins after flush n ended.
-//   - A flush begins on a new block, and no block that holds flushed bytes is
-//     written again before its whole file is free.
+//   - A flush begins on a new block, and no block that holds flushed bytes gets
+//     others before its whole file is free.
 //   - A file is free only when all entries in it are at or below their group's
 //     durable mark and the newest hard state, ConfState and mark of every group
 //     stand, durable, in a younger file, together with a note that says so.
@@ -27,7 +27,9 @@
 //     corruption, and Open fails naming file, position, what was read and what
 //     was expected.
 //   - After a failed write or sync the journal is dead: what is on the disk is
-//     not known, so every later call returns ErrDead.
+//     not known, so every later call returns ErrDead. The next Open writes
+//     again, byte for byte, what no record says was synced, and the header:
+//     what it can read may be what only a cache holds (secure.go).
 //
 // A cut tail that left anything behind it is never appended to: the journal
 // goes on in another file whose header says where the one before it ends.

@@ -17,8 +17,8 @@ import (
 // in 16 hex digits, above those of all files there are.
 const fileSuffix = ".journal"
 
-// Open replays the journal and makes its tail durable before it returns, so
-// that no vote rests on bytes that only a cache held. The groups come by id.
+// Open replays the journal, writes its tail again and syncs it before it
+// returns, so that no vote rests on bytes that only a cache held. The groups come by id.
 // ErrCorrupt means that durable bytes are wrong and that the replicas of this
 // disk must not start.
 func Open(cfg Config) (j *Journal, groups []Group, err error) {
@@ -266,8 +266,8 @@ func (j *Journal) retireFree() error {
 // behind it only if nothing lies there.
 func (j *Journal) resume(r *replay) error {
 	tail := j.active()
-	if err := tail.f.Sync(); err != nil {
-		return j.die("sync "+tail.name, err)
+	if err := r.secure(); err != nil {
+		return err
 	}
 	if err := j.cfg.FS.SyncDir(j.cfg.Dir); err != nil {
 		return err

@@ -15,7 +15,10 @@ type replay struct {
 	journal *Journal
 	entries map[record.PartitionID]*entryLog
 
+	scanner *scanner
+
 	needed   uint64 // the oldest use that is needed, as far as notes say
+	claimed  int64  // journal position before which records say that all was synced
 	lastKind kind
 	end      int64 // journal position after the last good record of the tail
 	remains  bool  // something lies behind end that is not a clean end
@@ -32,6 +35,7 @@ type entryLog struct{ entries []raftpb.Entry }
 func (r *replay) run() error {
 	live := r.journal.live
 	s := newScanner(r.journal.cfg.FileBytes, r.journal.cfg.Beside)
+	r.scanner = s
 	defer s.settle()
 	for i, f := range live {
 		r.needed = max(r.needed, f.needed)
@@ -125,7 +129,7 @@ func (r *replay) tail(s *scanner) error {
 		if bad := r.apply(&f, s.use); bad != nil {
 			return r.corrupt(s, pos, bad, "a record that follows from those before it")
 		}
-		r.lastKind = f.kind
+		r.lastKind, r.claimed = f.kind, max(r.claimed, f.durable)
 		pos += size
 	}
 	r.end = pos

@@ -61,6 +61,13 @@ func (s *scanner) begin(f *file, limit int64, following *file) {
 	}
 }
 
+// again turns back to the file, whose bytes up to limit are wanted anew.
+func (s *scanner) again(limit int64) {
+	s.settle()
+	s.limit, s.following, s.reading = min(disk.RoundUp(limit), s.size), nil, nil
+	s.now.b = nil
+}
+
 // settle waits for what is being read, so that nobody uses the file any more.
 func (s *scanner) settle() {
 	if s.wait != nil {

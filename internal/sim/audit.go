@@ -42,7 +42,6 @@ func (w *world) cutPower() {
 	w.active.kill()
 	for _, n := range w.active.nodes {
 		n.disk.Crash(w.rng)
-		n.doubt = false
 	}
 	w.active.boot()
 }

@@ -31,8 +31,9 @@
 //     What was flushed is promised.
 //   - The power is cut: of what was not synced a random part survives, by
 //     sectors and by names.
-//   - An fsync of the journal fails, and what it was to make durable is lost:
-//     the broker stops every replica and is started again after a power cut.
+//   - An fsync of the journal fails, and what it was to make durable can be
+//     read and is lost with the power: the broker stops every replica and is
+//     started again.
 //   - The disk is full for a while, or slow.
 //   - A disk comes back empty: under its replica ids the broker answers
 //     nothing; it gets new ones, as learners that copy segments, and then

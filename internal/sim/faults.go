@@ -103,9 +103,9 @@ func (w *world) fillDisk() {
 
 var errMedium = errors.New("medium error")
 
-// failSync makes one fsync of the journal fail: the broker must stop every
-// replica and is started again after the power was cut, since what is on the
-// disk is not known.
+// failSync makes one fsync of the journal fail, and what it was to make durable
+// never become so, though it can be read: the broker must stop every replica and
+// is started again, with or without a power cut between.
 func (w *world) failSync() {
 	l := w.active.anyLife()
 	if l == nil {
@@ -113,7 +113,6 @@ func (w *world) failSync() {
 	}
 	w.stats.SyncFailures++
 	w.say("the next sync of broker %d's journal fails", l.node.id)
-	l.node.doubt = true
 	l.disk.Add(disk.Rule{Times: 1, Err: errMedium, LoseWrites: true, When: func(c disk.Call) bool {
 		return c.Op == disk.OpSync && strings.HasPrefix(c.Name, "journal/")
 	}})

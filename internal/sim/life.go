@@ -29,7 +29,6 @@ type life struct {
 	up      bool // it has started
 	dead    bool
 	fuse    int  // calls until it dies; 0 never
-	power   bool // and the power with it
 	missing bool // its replicas are not on its disk
 	sick    bool // its journal failed: it is to be restarted
 
@@ -347,6 +346,6 @@ func (l *life) afterStep() {
 	if !l.sick && l.up && !l.missing && len(l.raft.Groups()) == 0 {
 		l.sick = true
 		l.w.say("boot %d: every group has stopped", l.boot)
-		l.w.add(l.w.millis(10, 200), event{life: l, run: func() { l.power = true; l.dead = true }})
+		l.w.add(l.w.millis(10, 200), event{life: l, run: func() { l.dead = true }})
 	}
 }

@@ -28,7 +28,6 @@ type node struct {
 	slow    bool          // its disk is
 	writing string        // the journal file that is written
 	rotten  bool          // flushed bits of it have changed
-	doubt   bool          // a sync failed: what can be read is not what lasts, until the power was cut
 	lost    bool          // the directory is gone
 }
 
@@ -78,11 +77,10 @@ func (n *node) died(l *life) {
 	w := n.w
 	n.life = nil
 	w.stats.Crashes++
-	power := l.power || n.doubt || w.rng.IntN(10) < w.shape.PowerShare
+	power := w.rng.IntN(10) < w.shape.PowerShare
 	if power {
 		w.stats.PowerCuts++
 		n.disk.Crash(w.rng)
-		n.doubt = false
 	}
 	w.say("node %d.%d boot %d died, power cut %t", n.c.layout.Incarnation, n.id, l.boot, power)
 	w.add(w.millis(20, 800), event{front: true, run: n.boot})
