@@ -59,9 +59,9 @@ func (s *httpServer) close(ctx context.Context) error {
 	return nil
 }
 
-// adminHandler serves health and metrics. ready tells why the broker cannot
-// serve yet, nil when it can.
-func adminHandler(ready func() error, metrics prometheus.Gatherer) http.Handler {
+// adminHandler serves health and metrics, and what more adds. ready tells why
+// the broker cannot serve yet, nil when it can.
+func adminHandler(ready func() error, metrics prometheus.Gatherer, more func(*http.ServeMux)) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /health/live", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "live") })
 	mux.HandleFunc("GET /health/ready", func(w http.ResponseWriter, _ *http.Request) {
@@ -77,5 +77,6 @@ func adminHandler(ready func() error, metrics prometheus.Gatherer) http.Handler 
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	more(mux)
 	return mux
 }

@@ -84,6 +84,7 @@ type Broker struct {
 	receiver  atomic.Pointer[multiraft.Host]
 
 	ready  atomic.Bool
+	known  atomic.Bool // controller and partitions are there to be asked about
 	loops  *errgroup.Group
 	cancel context.CancelCauseFunc
 	done   context.Context // ends when a loop failed or Close began
@@ -376,6 +377,7 @@ func (b *Broker) openLoops(context.Context) error {
 		b.loop("follow", followEvery, b.replica.step)
 	}
 	b.wakeController()
+	b.known.Store(true)
 	return nil
 }
 
@@ -415,7 +417,7 @@ func (b *Broker) openAdmin(context.Context) error {
 	if b.cfg.AdminAddr == "" {
 		return nil
 	}
-	return b.serve("admin", "admin-addr", b.cfg.AdminAddr, adminHandler(b.readiness, b.registry))
+	return b.serve("admin", "admin-addr", b.cfg.AdminAddr, adminHandler(b.readiness, b.registry, b.clusterHandlers))
 }
 
 // Partition implements kafka.Partitions: a log of this cluster, or one followed

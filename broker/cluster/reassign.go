@@ -122,9 +122,37 @@ func (c *Controller) SetMaintenance(ctx context.Context, node int32, on bool) er
 }
 
 // SetDraining moves every replica off a broker, which gets no new ones, until
-// it is taken back. A broker with Load.Replicas of 0 can be unregistered.
+// it is taken back. A broker with Load.Replicas of 0 can be unregistered. It is
+// refused when the other brokers are too few to hold them.
 func (c *Controller) SetDraining(ctx context.Context, node int32, on bool) error {
+	if on {
+		if err := c.catchUp(ctx); err != nil {
+			return err
+		}
+		if err := c.View().drainable(node); err != nil {
+			return err
+		}
+	}
 	return c.setMode(ctx, node, func(cmd *SetBrokerMode) { cmd.Draining = on })
+}
+
+// drainable says why a broker's replicas cannot all go elsewhere.
+func (v *View) drainable(node int32) error {
+	left := 0
+	for _, b := range v.Brokers() {
+		if b.ID != node && !b.Draining {
+			left++
+		}
+	}
+	for _, t := range v.Topics() {
+		for i := range t.Partitions {
+			if nodes := nodesOf(t.Partitions[i].Target()); slices.Contains(nodes, node) && len(nodes) > left {
+				return fmt.Errorf("%w: topic %s has %d replicas, and %d brokers would be left to hold them: add a broker first, or give the topic fewer replicas",
+					ErrInvalidRequest, t.Name, len(nodes), left)
+			}
+		}
+	}
+	return nil
 }
 
 func (c *Controller) setMode(ctx context.Context, node int32, set func(*SetBrokerMode)) error {

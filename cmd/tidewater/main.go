@@ -96,8 +96,10 @@ Exit codes: 0 done, 1 failed, 2 wrong command line, 3 verify found a difference.
 		return usageError{fmt.Errorf("%w (see '%s --help')", err, c.CommandPath())}
 	})
 	root.PersistentFlags().String("format", "table", "output: table or json (one object per line)")
-	root.AddCommand(devCommand(), brokerCommand(), topicCommand(), groupCommand(), produceCommand(), consumeCommand(),
+	cluster, partition := clusterCommand(), partitionCommand()
+	root.AddCommand(devCommand(), brokerCommand(), cluster, partition, topicCommand(), groupCommand(), produceCommand(), consumeCommand(),
 		tableCommand(), verifyCommand(), replicaCommand(), restoreCommand(), s3Command(), versionCommand())
+	shortOutput(root, cluster, partition)
 	markUsage(root)
 	return root
 }

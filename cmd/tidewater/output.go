@@ -45,6 +45,14 @@ func newRows(c *cobra.Command, headings ...string) (*rows, error) {
 	return r, nil
 }
 
+// printJSON prints a value as one JSON object if --format asks for it.
+func printJSON(c *cobra.Command, v any) (done bool, err error) {
+	if format, err := c.Flags().GetString("format"); err != nil || format != "json" {
+		return false, err
+	}
+	return true, json.NewEncoder(c.OutOrStdout()).Encode(v)
+}
+
 // then parts two tables of one command by an empty line.
 func (r *rows) then(c *cobra.Command) error {
 	if r.table == nil {
