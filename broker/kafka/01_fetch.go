@@ -218,9 +218,17 @@ func (s *Server) nameLeaders(ctx context.Context, r *request, f *fetch) {
 }
 
 // checkDiverging looks whether the client's log is a prefix of ours: whether
-// the epoch of its last record reaches up to its fetch offset here.
+// the epoch of its last record reaches up to its fetch offset here. A client
+// that knows a newer epoch than this leader is told so: it must not take for
+// parted or lost what a successor wrote.
 func (s *Server) checkDiverging(r *request, f *fetch, p *fetchedPartition) bool {
 	end, err := p.log.EpochEnd(p.want.lastEpoch)
+	if err == nil {
+		offsets, _ := p.log.Offsets() // an error was EpochEnd's, too
+		if err = checkEpoch(offsets.Epoch, int32(p.want.currentEpoch)); err == nil && p.want.lastEpoch > offsets.Epoch {
+			err = fmt.Errorf("%w: last fetched epoch %d, it is %d", logio.ErrUnknownEpoch, p.want.lastEpoch, offsets.Epoch)
+		}
+	}
 	switch {
 	case errors.Is(err, logio.ErrNotLeader) && f.rack != "":
 		return false // a replica shows committed records only, of which no log departs

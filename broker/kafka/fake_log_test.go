@@ -200,7 +200,7 @@ func (l *fakeLog) Find(_ context.Context, ts int64, iso logio.Isolation) (logio.
 func (l *fakeLog) EpochEnd(epoch record.LeaderEpoch) (logio.EpochEnd, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if epoch < l.offsets.Epoch {
+	if epoch != l.offsets.Epoch {
 		return logio.EpochEnd{Epoch: -1, End: -1}, nil
 	}
 	return logio.EpochEnd{Epoch: l.offsets.Epoch, End: l.offsets.LogEnd}, nil

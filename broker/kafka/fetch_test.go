@@ -327,7 +327,9 @@ func TestFetchChecksEpochs(t *testing.T) {
 		diverging     int32
 	}{
 		{7, -1, 0, 0, -1}, {6, -1, 0, kerr.FencedLeaderEpoch.Code, -1}, {8, -1, 0, kerr.UnknownLeaderEpoch.Code, -1},
-		{7, 7, 4, 0, -1}, {7, 9, 2, 0, 7}, {7, 3, 2, kerr.OffsetOutOfRange.Code, -1},
+		{7, 7, 4, 0, -1}, {7, 7, 6, 0, 7}, {7, 3, 2, kerr.OffsetOutOfRange.Code, -1},
+		// This leader is not the newest: it must not say that the offset is none.
+		{8, 8, 4, kerr.UnknownLeaderEpoch.Code, -1}, {-1, 9, 2, kerr.UnknownLeaderEpoch.Code, -1}, {6, 6, 2, kerr.FencedLeaderEpoch.Code, -1},
 	} {
 		req := fetchOf(12, "t", record.TopicID{}, c.offset)
 		p := &req.Topics[0].Partitions[0]

@@ -75,9 +75,12 @@ func (p *Partition) await(ctx context.Context, begin func(done func(error))) err
 // Trim moves the log start to before (-1: the high watermark) and returns the
 // log start once that is committed. A log start above it stays.
 func (p *Partition) Trim(ctx context.Context, before record.Offset) (record.Offset, error) {
-	p.mu.Lock()
-	o, err := p.offsets(), p.readable(true)
-	p.mu.Unlock()
+	o, err := p.Offsets()
+	if err == nil && before > o.HighWatermark {
+		if err = p.confirmAbove(ctx, before); err == nil {
+			o, err = p.Offsets()
+		}
+	}
 	if err != nil {
 		return -1, err
 	}

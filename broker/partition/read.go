@@ -13,10 +13,13 @@ import (
 // Read gives whole batches from the one that holds r.Offset on, up to what the
 // isolation shows: from memory, else this disk, else the bucket.
 func (p *Partition) Read(ctx context.Context, r logio.ReadRequest) (logio.ReadResult, error) {
-	p.mu.Lock()
-	res := logio.ReadResult{Offsets: p.offsets(), Followed: !p.lead.Leading}
-	err := p.checkRead(&r, &res.Offsets)
-	p.mu.Unlock()
+	res, err := p.beginRead(&r)
+	if errors.Is(err, logio.ErrOffsetOutOfRange) && r.Offset > res.Offsets.LogEnd {
+		if err := p.confirmAbove(ctx, r.Offset); err != nil {
+			return res, err
+		}
+		res, err = p.beginRead(&r)
+	}
 	if err != nil {
 		return res, err
 	}
@@ -34,6 +37,25 @@ func (p *Partition) Read(ctx context.Context, r logio.ReadRequest) (logio.ReadRe
 		p.mu.Unlock()
 	}
 	return res, nil
+}
+
+// beginRead gives what a read shows beside the batches, or why there is none.
+func (p *Partition) beginRead(r *logio.ReadRequest) (logio.ReadResult, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	res := logio.ReadResult{Offsets: p.offsets(), Followed: !p.lead.Leading}
+	return res, p.checkRead(r, &res.Offsets)
+}
+
+// confirmAbove comes before an answer that an offset lies above the log. A
+// leader that was deposed unawares lacks what its successor wrote and would say
+// so of what a client has just been given there: the client starts over. What a
+// majority confirms after the question knew all that was shown before it.
+func (p *Partition) confirmAbove(ctx context.Context, at record.Offset) error {
+	if err := p.Confirm(ctx); err != nil {
+		return fmt.Errorf("%w: %s: offset %d is above this log, and no majority confirms that it is the newest: %w", logio.ErrNotAvailable, p.Name(), at, err)
+	}
+	return nil
 }
 
 // checkRead says whether this replica answers r now. A leader whose term is not

@@ -396,3 +396,33 @@ func TestDeposedLeaderDoesNotJudgeSequences(t *testing.T) {
 		t.Errorf("a leader that is not: %v", err)
 	}
 }
+
+// A leader that was deposed unawares lacks what its successor wrote: it calls no
+// offset above its own log out of range, which would have a client that names
+// no epoch start over. One that a majority confirms does.
+func TestDeposedLeaderDoesNotJudgeOffsets(t *testing.T) {
+	p, g := newReplica(t)
+	g.term(t, 1, true)
+	ctx := context.Background()
+	read := func(at record.Offset) error {
+		_, err := p.Read(ctx, logio.ReadRequest{Offset: at, BytesMax: 100, CurrentEpoch: -1})
+		return err
+	}
+	trim := func(at record.Offset) error {
+		_, err := p.Trim(ctx, at)
+		return err
+	}
+	for name, ask := range map[string]func(record.Offset) error{"read": read, "trim": trim} {
+		g.err = nil
+		if err := ask(7); !errors.Is(err, logio.ErrOffsetOutOfRange) {
+			t.Errorf("%s: a leader that is confirmed: %v", name, err)
+		}
+		g.err = multiraft.ErrNotLeader
+		if err := ask(7); !errors.Is(err, logio.ErrNotLeader) {
+			t.Errorf("%s: a leader that is not: %v", name, err)
+		}
+	}
+	if err := read(0); err != nil {
+		t.Errorf("an offset in range needs no confirmation: %v", err)
+	}
+}

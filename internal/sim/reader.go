@@ -63,7 +63,11 @@ func (r *reader) turn(ctx context.Context) {
 			req.CurrentEpoch = seen.Epoch
 		}
 		if !r.cluster.alone() && req.Offset > seen.HighWatermark {
-			req.CurrentEpoch = t.epoch // told by another client, with the epoch, as group offsets are
+			// Told by another client: with the epoch, as group offsets are, or by
+			// hand, without.
+			if req.CurrentEpoch = t.epoch; w.rng.IntN(2) == 0 {
+				req.CurrentEpoch = -1
+			}
 		}
 		r.note(ctx, l, p, req, seen)
 	})
