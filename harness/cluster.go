@@ -45,6 +45,21 @@ type cluster struct {
 
 	brokers []*process // by node id - 1
 	store   *process
+
+	throttle *throttle         // nil where the machine has none
+	cannot   map[string]string // faults that this machine cannot make, with the reason
+}
+
+// prepare finds out which faults this machine cannot make.
+func (c *cluster) prepare(ctx context.Context) {
+	c.cannot = map[string]string{}
+	var err error
+	if c.throttle, err = openThrottle(ctx, c.dir); err != nil {
+		c.cannot[faultSlowDisk] = err.Error()
+	}
+	if err := canSkew(); err != nil {
+		c.cannot[faultClock] = err.Error()
+	}
 }
 
 // newCluster says what will run; nothing runs yet.
@@ -146,7 +161,20 @@ func (c *cluster) start(p *process) error {
 	}
 	p.cmd, p.done = cmd, make(chan struct{})
 	go func(done chan struct{}) { _ = cmd.Wait(); close(done) }(p.done)
+	if c.throttle != nil {
+		return c.throttle.hold(p.host, cmd.Process.Pid)
+	}
 	return nil
+}
+
+// pid is the process's number, 0 while it is not meant to run.
+func (p *process) pid() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		return 0
+	}
+	return p.cmd.Process.Pid
 }
 
 // signal sends a signal to a process that runs.
@@ -243,6 +271,9 @@ func (c *cluster) close() {
 	}
 	for id := range c.brokers {
 		_ = run(context.Background(), "umount", "-l", c.mountPoint(id+1))
+	}
+	if c.throttle != nil {
+		_ = c.throttle.close()
 	}
 }
 

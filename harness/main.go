@@ -88,11 +88,7 @@ func start(o options) (int, error) {
 
 // harness is one run: cluster up, clients and faults side by side, audit.
 func harness(ctx context.Context, o options) (*result, string, error) {
-	list, err := choose(o)
-	if err != nil {
-		return nil, "", err
-	}
-	dir := o.out
+	dir, err := o.out, error(nil)
 	if dir == "" {
 		if dir, err = os.MkdirTemp("", "tidewater-harness-"); err != nil {
 			return nil, "", err
@@ -118,6 +114,11 @@ func harness(ctx context.Context, o options) (*result, string, error) {
 	}
 	c := newCluster(net, binary, dir, o.nodes)
 	defer c.close()
+	c.prepare(ctx)
+	list, err := choose(o, c.cannot)
+	if err != nil {
+		return nil, "", err
+	}
 	fmt.Printf("%d brokers and a store, logs in %s\n", o.nodes, dir)
 	if err := c.open(ctx); err != nil {
 		return nil, "", err
@@ -126,13 +127,18 @@ func harness(ctx context.Context, o options) (*result, string, error) {
 	return r, dir, err
 }
 
-// choose gives the faults of this run.
-func choose(o options) ([]fault, error) {
+// choose gives the faults of this run, and prints which the machine cannot make.
+func choose(o options, cannot map[string]string) ([]fault, error) {
 	var list []fault
 	var names []string
 	for _, f := range faults() {
 		names = append(names, f.name)
-		if o.nodes >= f.nodes && (o.faults == "" || slices.Contains(strings.Split(o.faults, ","), f.name)) {
+		why, not := cannot[f.name]
+		switch {
+		case o.nodes < f.nodes || o.faults != "" && !slices.Contains(strings.Split(o.faults, ","), f.name):
+		case not:
+			fmt.Printf("left out: %s: %s\n", f.name, why)
+		default:
 			list = append(list, f)
 		}
 	}
@@ -185,7 +191,7 @@ func play(ctx context.Context, o options, c *cluster, list []fault) (*result, er
 	if err != nil {
 		return nil, err
 	}
-	r := &result{Nodes: o.nodes, Seed: o.seed, Begin: begin, Took: time.Since(begin), Events: n.events}
+	r := &result{Nodes: o.nodes, Seed: o.seed, Begin: begin, Took: time.Since(begin), Events: n.events, Cannot: c.cannot}
 	r.TableRows = w.finish(ctx, c)
 	r.Counts, r.Found, r.Acked, r.Polled = l.total()
 	r.Gaps, r.Told = g.all, w.errors

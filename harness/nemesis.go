@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -37,8 +38,16 @@ func faults() []fault {
 		{"ring", 5, (*nemesis).ring, (*nemesis).healNetwork},
 		{"store away", 1, (*nemesis).storeAway, (*nemesis).healNetwork},
 		{"disk full", 1, (*nemesis).diskFull, (*nemesis).diskFree},
+		{faultSlowDisk, 1, (*nemesis).diskSlow, (*nemesis).diskFast},
+		{faultClock, 1, (*nemesis).clock, (*nemesis).clocksRight},
 	}
 }
+
+// The faults that not every machine can make.
+const (
+	faultSlowDisk = "slow disk"
+	faultClock    = "clock"
+)
 
 // nemesis draws faults from a seed and applies them one after the other.
 type nemesis struct {
@@ -47,6 +56,7 @@ type nemesis struct {
 	random  *rand.Rand
 	leader  func(ctx context.Context) (node int, err error)
 	events  []event
+	skewed  *clock // the clock that is moved now, if one is
 }
 
 // event is one fault's life, for the report.
@@ -271,6 +281,52 @@ func (n *nemesis) diskFree(ctx context.Context) error {
 		}
 	}
 	return n.startAll(ctx)
+}
+
+// diskSlow bounds what one broker's disk writes, to little more than clients do.
+func (n *nemesis) diskSlow(context.Context) (string, error) {
+	id := n.pick()
+	what := fmt.Sprintf("disk of broker %d writes %d KiB and %d times a second", id, slowBytes>>10, slowRequests)
+	return what, n.cluster.throttle.slow(brokerHost(id), n.cluster.mountPoint(id))
+}
+
+func (n *nemesis) diskFast(context.Context) error {
+	var errs []error
+	for id := range n.cluster.brokers {
+		errs = append(errs, n.cluster.throttle.free(brokerHost(id+1), n.cluster.mountPoint(id+1)))
+	}
+	return errors.Join(errs...)
+}
+
+// clock moves one broker's wall clock by a second up to hours, either way.
+func (n *nemesis) clock(context.Context) (string, error) {
+	id := n.pick()
+	by := time.Duration(math.Exp(n.random.Float64()*math.Log(4*3600))) * time.Second
+	if n.random.IntN(2) == 0 {
+		by = -by
+	}
+	b := n.cluster.brokers[id-1]
+	c, err := takeClock(b.pid())
+	if b.gone() {
+		return fmt.Sprintf("broker %d has ended, its clock stays", id), nil
+	}
+	if err != nil {
+		return "", err
+	}
+	n.skewed = c
+	return fmt.Sprintf("clock of broker %d off by %s", id, by), c.set(by)
+}
+
+func (n *nemesis) clocksRight(context.Context) error {
+	if n.skewed == nil {
+		return nil
+	}
+	err := n.skewed.set(0)
+	n.skewed = nil
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // the process has ended meanwhile
+	}
+	return err
 }
 
 // ended tells of brokers that ended though nobody killed them, and starts them

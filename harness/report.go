@@ -50,18 +50,20 @@ func (g *gaps) longest(from, to time.Time) time.Duration {
 
 // result is a run as it is kept.
 type result struct {
-	Nodes     int             `json:"nodes"`
-	Seed      uint64          `json:"seed"`
-	Begin     time.Time       `json:"begin"`
-	Took      time.Duration   `json:"took_ns"`
-	Acked     int             `json:"acked"`
-	Polled    int             `json:"polled"`
-	Counts    map[anomaly]int `json:"anomalies"`
-	Found     []found         `json:"found"`
-	Events    []event         `json:"events"`
-	Gaps      []gap           `json:"gaps"`
-	Told      map[string]int  `json:"client_errors"`
-	TableRows string          `json:"verify"`
+	Nodes  int             `json:"nodes"`
+	Seed   uint64          `json:"seed"`
+	Begin  time.Time       `json:"begin"`
+	Took   time.Duration   `json:"took_ns"`
+	Acked  int             `json:"acked"`
+	Polled int             `json:"polled"`
+	Counts map[anomaly]int `json:"anomalies"`
+	Found  []found         `json:"found"`
+	Events []event         `json:"events"`
+	// Cannot are faults that the machine could not make, with the reason.
+	Cannot    map[string]string `json:"left_out"`
+	Gaps      []gap             `json:"gaps"`
+	Told      map[string]int    `json:"client_errors"`
+	TableRows string            `json:"verify"`
 }
 
 func (r *result) anomalies() int {
@@ -105,6 +107,9 @@ func (r *result) page(g *gaps) string {
 	}
 	for _, name := range sorted(times) {
 		line("| %s | %d | %s |", name, times[name], orUnder(longest[name]))
+	}
+	for _, name := range sorted(r.Cannot) {
+		line("| %s | left out | %s |", name, r.Cannot[name])
 	}
 	if len(r.Found) > 0 {
 		line("\n## Anomalies\n")
