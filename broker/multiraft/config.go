@@ -63,6 +63,12 @@ const (
 	// mark, for a follower that is a little behind: less than what sending a
 	// RaftSnapshot costs.
 	keepBytesMax = 8 << 20
+	// keepForCopyBytesMax is that bound while a follower copies what a
+	// RaftSnapshot stands for: what is appended meanwhile and is not kept, it has
+	// to copy next. A round of copying has a price of its own, a second at the
+	// worst, so a log that moves by more than the bound within that would be
+	// copied for ever.
+	keepForCopyBytesMax = 64 << 20
 
 	// InstallsMaxDefault is how many replicas of a broker are brought up to
 	// date by copying at a time.

@@ -226,18 +226,24 @@ func (g *Group) drop(all bool) {
 }
 
 // keepFrom gives the entry that all members in touch have, not above mark and
-// not so low that more than keepBytesMax or half of the shard's bound stay.
+// not so low that more than keepBytesMax, for one that is copying
+// keepForCopyBytesMax, or half of the shard's bound stay.
 func (g *Group) keepFrom(mark uint64) uint64 {
-	need, room := mark, min(keepBytesMax, g.shard.heldMax/2-g.shard.held+g.log.bytes)
+	need, keep := mark, int64(keepBytesMax)
+	room := g.shard.heldMax/2 - g.shard.held + g.log.bytes
 	if g.lead.Leading {
 		g.node.WithProgress(func(id uint64, _ etcdraft.ProgressType, pr tracker.Progress) {
 			if has := max(pr.Match, pr.PendingSnapshot); id != g.replica && pr.RecentActive && has > 0 {
 				need = min(need, has)
+				if pr.State == tracker.StateSnapshot {
+					keep = keepForCopyBytesMax
+				}
 			}
 		})
+		room = min(room, keep)
 	} else {
 		// Who leads next may have to serve the others.
-		need, room = 0, room/8
+		need, room = 0, min(room, keep)/8
 	}
 	at := mark
 	for at > max(need, g.log.markIndex) {

@@ -26,14 +26,15 @@ import (
 // and segments on its own disk in memory, over a network that loses nothing, in
 // one goroutine. Replica ids are the brokers'.
 type fleet struct {
-	t        testing.TB
-	rng      *rand.Rand
-	now      time.Time
-	settings topicconfig.Settings
-	remote   Remote
-	brokers  []*station
-	net      []multiraft.Message
-	copies   int // streams of segments that were begun
+	t         testing.TB
+	rng       *rand.Rand
+	now       time.Time
+	settings  topicconfig.Settings
+	remote    Remote
+	brokers   []*station
+	net       []multiraft.Message
+	fileBytes int64 // of a journal file
+	copies    int   // streams of segments that were begun
 	// cutCopy ends each stream after that many bytes, 0: none.
 	cutCopy int
 	// inCopy is called in the middle of each stream.
@@ -55,7 +56,7 @@ type station struct {
 }
 
 func newFleet(t testing.TB, seed uint64, n int) *fleet {
-	f := &fleet{t: t, rng: rand.New(rand.NewPCG(seed, 4)), now: time.UnixMilli(1_700_000_000_000), settings: testSettings()}
+	f := &fleet{t: t, rng: rand.New(rand.NewPCG(seed, 4)), now: time.UnixMilli(1_700_000_000_000), settings: testSettings(), fileBytes: 64 << 10}
 	f.settings.SegmentBytes = 8 << 10
 	for id := 1; id <= n; id++ {
 		b := &station{f: f, id: id, mem: disk.NewMem(0), down: true, origin: multiraft.Joining}
@@ -98,7 +99,7 @@ func (b *station) boot() {
 
 func (b *station) start() error {
 	f, quiet := b.f, slog.New(slog.DiscardHandler)
-	j, groups, err := journal.Open(journal.Config{FS: b.fs, Dir: "journal", ClusterID: testIdentity().ClusterID, FileBytes: 64 << 10, FirstBytes: 64 << 10, Log: quiet})
+	j, groups, err := journal.Open(journal.Config{FS: b.fs, Dir: "journal", ClusterID: testIdentity().ClusterID, FileBytes: f.fileBytes, FirstBytes: f.fileBytes, Log: quiet})
 	if err != nil {
 		return err
 	}

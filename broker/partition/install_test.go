@@ -277,3 +277,40 @@ func TestConfirm(t *testing.T) {
 		t.Errorf("without a majority: %v", err)
 	}
 }
+
+// While a replica copies, its leader takes more than it keeps for followers that
+// are a little behind, again each time: the copy is not outrun for ever.
+func TestCopyIsNotOutrun(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	f := newFleet(t, 8, 2)
+	f.fileBytes = 8 << 20
+	f.settings.SegmentBytes = 64 << 20
+	behind(f, "new")
+	l := f.leader()
+	f.inCopy = func() {
+		for range 12 {
+			l.p.Append(logio.AppendRequest{Batch: makeBatch(t, record.Builder{}, f.now.UnixMilli(), 1, 1_000_000), Acks: logio.AcksAll, Done: func(r logio.AppendResult) {
+				if r.Err != nil {
+					t.Error(r.Err)
+				}
+			}})
+			for l.node.Step() {
+			}
+		}
+		if err := l.p.WriteSegments(context.Background(), false); err != nil {
+			t.Error(err)
+		}
+		for l.node.Step() {
+		}
+	}
+	f.copies = 0
+	f.brokers[1].boot()
+	f.change("[1] [2] []", learners(2))
+	for n := 0; n < 10 && !f.caughtUp(2)(); n++ {
+		f.run(20)
+	}
+	f.inCopy = nil
+	if !f.caughtUp(2)() || f.copies > 2 {
+		t.Errorf("caught up %t after %d copies", f.caughtUp(2)(), f.copies)
+	}
+}

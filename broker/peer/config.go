@@ -40,6 +40,10 @@ const (
 	// StreamWindowDefault is how many bytes of a stream may be under way or
 	// unread.
 	StreamWindowDefault = 1 << 20
+	// StreamStallMaxDefault is how long a stream may stand still while one end
+	// waits for the other: a disk that takes longer for a piece is as good as
+	// gone, and a copy goes on from another broker, or later.
+	StreamStallMaxDefault = 30 * time.Second
 	// ConnectionsMaxDefault bounds accepted connections: three lanes of some
 	// dozens of brokers, and askers.
 	ConnectionsMaxDefault = 256
@@ -89,7 +93,7 @@ type Config struct {
 	StreamWindow                                     int
 	ConnectionsMax                                   int
 
-	laneBeatEvery, laneStallMax time.Duration // tests have less patience
+	laneBeatEvery, laneStallMax, streamStallMax time.Duration // tests have less patience
 }
 
 // Validate fills in defaults and collects every fault.
@@ -107,6 +111,7 @@ func (c *Config) Validate() error {
 	setDefault(&c.ConnectionsMax, ConnectionsMaxDefault)
 	setDefault(&c.laneBeatEvery, laneBeatEveryDefault)
 	setDefault(&c.laneStallMax, laneStallMaxDefault)
+	setDefault(&c.streamStallMax, StreamStallMaxDefault)
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}

@@ -67,6 +67,9 @@ var (
 	// ErrLost: the connection ended before the answer came: the handler may
 	// have run or not.
 	ErrLost = errors.New("connection to peer was lost")
+	// ErrStalled: the other end of a stream let it stand still; retriable, maybe
+	// with another broker.
+	ErrStalled = errors.New("stream stands still")
 	// ErrClosed: this Network is closed.
 	ErrClosed = errors.New("network is closed")
 	// ErrBusy: too many calls at once, here or there; nothing was done.

@@ -5,11 +5,26 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 )
 
 // streamPieceBytes is the largest piece of a stream: what others on the lane
 // wait behind.
 const streamPieceBytes = 64 << 10
+
+// waitFor waits for a token, or until done is closed; false when neither came
+// in time.
+func waitFor(wake <-chan struct{}, patience time.Duration, done <-chan struct{}) bool {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-wake:
+	case <-done:
+	case <-timer.C:
+		return false
+	}
+	return true
+}
 
 // streamReader is the reading end of a stream. It holds at most the window.
 type streamReader struct {
@@ -57,7 +72,7 @@ func (s *streamReader) bind(ctx context.Context) {
 }
 
 // Read implements io.Reader. The end of a stream whose handler returned nil is
-// io.EOF, that of any other its error.
+// io.EOF, that of any other its error; one that stands still is ErrStalled.
 func (s *streamReader) Read(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
@@ -71,7 +86,9 @@ func (s *streamReader) Read(b []byte) (int, error) {
 		if n > 0 || err != nil {
 			return n, err
 		}
-		<-s.wake
+		if !waitFor(s.wake, s.c.n.cfg.streamStallMax, nil) {
+			s.stop(fmt.Errorf("%w: nothing came for %s", ErrStalled, s.c.n.cfg.streamStallMax))
+		}
 	}
 }
 
@@ -218,8 +235,8 @@ func newStreamWriter(ctx context.Context, c *conn, id uint64, window int) *strea
 	return &streamWriter{ctx: ctx, c: c, id: id, credit: window, wake: make(chan struct{}, 1)}
 }
 
-// Write implements io.Writer. It waits for the reader, and ends with the
-// stream's context.
+// Write implements io.Writer. It waits for the reader, but not for one that
+// takes nothing (ErrStalled), and ends with the stream's context.
 func (s *streamWriter) Write(b []byte) (int, error) {
 	written := 0
 	for written < len(b) {
@@ -249,9 +266,8 @@ func (s *streamWriter) reserve(n int) (int, error) {
 		if n > 0 {
 			return n, nil
 		}
-		select {
-		case <-s.wake:
-		case <-s.ctx.Done():
+		if !waitFor(s.wake, s.c.n.cfg.streamStallMax, s.ctx.Done()) {
+			return 0, fmt.Errorf("%w: the reader took nothing for %s", ErrStalled, s.c.n.cfg.streamStallMax)
 		}
 	}
 }
