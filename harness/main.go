@@ -25,7 +25,10 @@ const (
 	members    = 3
 	// drainMax is how long acks may take after the last fault was healed.
 	drainMax = 60 * time.Second
-	auditMax = 2 * time.Minute
+	// auditMax is how long reading all of a short run may take; auditShare of a
+	// long one's time comes on top.
+	auditMax   = 2 * time.Minute
+	auditShare = 10
 	// printedMax bounds how many anomalies are printed; the report has more.
 	printedMax = 20
 )
@@ -192,7 +195,7 @@ func play(ctx context.Context, o options, c *cluster, list []fault) (*result, er
 		return nil, err
 	}
 	r := &result{Nodes: o.nodes, Seed: o.seed, Begin: begin, Took: time.Since(begin), Events: n.events, Cannot: c.cannot}
-	r.TableRows = w.finish(ctx, c)
+	r.TableRows = w.finish(ctx, c, auditMax+r.Took/auditShare)
 	r.Counts, r.Found, r.Acked, r.Polled = l.total()
 	r.Gaps, r.Told = g.all, w.errors
 	return r, r.write(c.dir, g)
@@ -238,8 +241,8 @@ func (w *workload) leader(ctx context.Context) (int, error) {
 }
 
 // finish audits the log and has the table compared with it.
-func (w *workload) finish(ctx context.Context, c *cluster) string {
-	ctx, stop := context.WithTimeout(ctx, auditMax)
+func (w *workload) finish(ctx context.Context, c *cluster, limit time.Duration) string {
+	ctx, stop := context.WithTimeout(ctx, limit)
 	defer stop()
 	if err := w.audit(ctx); err != nil {
 		w.ledger.report(stuck, "the log cannot be read from its start: %v", err)
