@@ -153,7 +153,7 @@ func choose(o options, cannot map[string]string) ([]fault, error) {
 
 // play runs clients and nemesis on a cluster that serves.
 func play(ctx context.Context, o options, c *cluster, list []fault) (*result, error) {
-	l, g := newLedger(partitions, time.Now), &gaps{now: time.Now}
+	l, g := newLedger(partitions, time.Now), &gaps{now: time.Now, begin: time.Now()}
 	w := &workload{seeds: c.seeds(), partitions: partitions, rate: o.rate, seed: o.seed, ledger: l, gaps: g, errors: map[string]int{}}
 	if err := w.create(ctx, int16(min(3, o.nodes))); err != nil {
 		return nil, err
@@ -197,7 +197,7 @@ func play(ctx context.Context, o options, c *cluster, list []fault) (*result, er
 	r := &result{Nodes: o.nodes, Seed: o.seed, Begin: begin, Took: time.Since(begin), Events: n.events, Cannot: c.cannot}
 	r.TableRows = w.finish(ctx, c, auditMax+r.Took/auditShare)
 	r.Counts, r.Found, r.Acked, r.Polled = l.total()
-	r.Gaps, r.Told = g.all, w.errors
+	r.Gaps, r.Rate, r.Told = g.all, g.rate, w.errors
 	return r, r.write(c.dir, g)
 }
 

@@ -11,14 +11,19 @@ import (
 	"time"
 )
 
+// gapAfter is how long after a fault gaps still count as its own.
+const gapAfter = 2 * time.Second
+
 // gapMin is the shortest time without an ack that is worth a line.
 const gapMin = 250 * time.Millisecond
 
 // gaps keeps the times in which a partition acked nothing though records waited.
 type gaps struct {
-	now func() time.Time
-	mu  sync.Mutex
-	all []gap
+	now   func() time.Time
+	begin time.Time
+	mu    sync.Mutex
+	all   []gap
+	rate  []int // acks in each second since begin
 }
 
 type gap struct {
@@ -26,13 +31,18 @@ type gap struct {
 	Length time.Duration `json:"length_ns"`
 }
 
+// add counts an ack, and the time before it in which none came.
 func (g *gaps) add(length time.Duration) {
-	if length < gapMin {
-		return
-	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.all = append(g.all, gap{End: g.now(), Length: length})
+	now := g.now()
+	for second := int(now.Sub(g.begin) / time.Second); len(g.rate) <= second; {
+		g.rate = append(g.rate, 0)
+	}
+	g.rate[len(g.rate)-1]++
+	if length >= gapMin {
+		g.all = append(g.all, gap{End: now, Length: length})
+	}
 }
 
 // longest is the longest gap that touched a stretch of time.
@@ -62,6 +72,7 @@ type result struct {
 	// Cannot are faults that the machine could not make, with the reason.
 	Cannot    map[string]string `json:"left_out"`
 	Gaps      []gap             `json:"gaps"`
+	Rate      []int             `json:"acks_per_second"`
 	Told      map[string]int    `json:"client_errors"`
 	TableRows string            `json:"verify"`
 }
@@ -74,7 +85,7 @@ func (r *result) anomalies() int {
 	return n
 }
 
-// write keeps the raw result and a page to read.
+// write keeps the raw result and pages to read.
 func (r *result) write(dir string, g *gaps) error {
 	raw, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
@@ -84,6 +95,13 @@ func (r *result) write(dir string, g *gaps) error {
 		return fmt.Errorf("write result: %w", err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "report.md"), []byte(r.page(g)), 0o644); err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	page, err := r.html(g)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "report.html"), page, 0o644); err != nil {
 		return fmt.Errorf("write report: %w", err)
 	}
 	return nil
@@ -103,7 +121,7 @@ func (r *result) page(g *gaps) string {
 	longest, times := map[string]time.Duration{}, map[string]int{}
 	for _, e := range r.Events {
 		times[e.Fault]++
-		longest[e.Fault] = max(longest[e.Fault], g.longest(e.Begin, e.Heal.Add(2*time.Second)))
+		longest[e.Fault] = max(longest[e.Fault], g.longest(e.Begin, e.Heal.Add(gapAfter)))
 	}
 	for _, name := range sorted(times) {
 		line("| %s | %d | %s |", name, times[name], orUnder(longest[name]))
