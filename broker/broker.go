@@ -83,18 +83,25 @@ type Broker struct {
 	clusterID atomic.Pointer[[16]byte]
 	receiver  atomic.Pointer[multiraft.Host]
 
-	ready  atomic.Bool
-	known  atomic.Bool // controller and partitions are there to be asked about
-	loops  *errgroup.Group
-	cancel context.CancelCauseFunc
-	done   context.Context // ends when a loop failed or Close began
-	change chan struct{}   // wakes the controller's loop, holds one
-	topics chan struct{}   // wakes the topics' loop, holds one
-	report leadQueue       // leaderships for the controller
+	ready atomic.Bool
+	// caughtUp: the replicas here have kept up with their leaders since the
+	// start; behind is how many were last seen that do not yet.
+	caughtUp atomic.Bool
+	behind   atomic.Int64
+	known    atomic.Bool // controller and partitions are there to be asked about
+	loops    *errgroup.Group
+	cancel   context.CancelCauseFunc
+	done     context.Context // ends when a loop failed or Close began
+	change   chan struct{}   // wakes the controller's loop, holds one
+	topics   chan struct{}   // wakes the topics' loop, holds one
+	report   leadQueue       // leaderships for the controller
 }
 
-// errClosing is why loops end at Close.
-var errClosing = errors.New("broker is closing")
+// errClosing is why loops end at Close, errStarting why a broker is not ready.
+var (
+	errClosing  = errors.New("broker is closing")
+	errStarting = errors.New("starting")
+)
 
 // Open starts a broker and returns when it serves. What it opened is closed
 // again when it fails.
@@ -372,6 +379,11 @@ func (b *Broker) openLoops(context.Context) error {
 	b.loops.Go(func() error { return b.ended("segments", b.writeSegments(b.done)) })
 	b.loops.Go(func() error { return b.ended("retention", b.retain(b.done)) })
 	b.loops.Go(func() error { return b.ended("groups", b.groups.Run(b.done)) })
+	if b.network == nil {
+		b.caughtUp.Store(true)
+	} else {
+		b.loops.Go(func() error { return b.ended("catching up", b.catchUp(b.done)) })
+	}
 	b.openTier()
 	if b.replica != nil {
 		b.loop("follow", followEvery, b.replica.step)
@@ -482,16 +494,6 @@ func (b *Broker) register(ctx context.Context, listens string) error {
 		case <-ctx.Done():
 		}
 	}
-}
-
-func (b *Broker) readiness() error {
-	if !b.ready.Load() {
-		return errors.New("starting")
-	}
-	if err := b.Err(); err != nil {
-		return err
-	}
-	return nil
 }
 
 // serve starts an HTTP server with a loop of its own.

@@ -41,11 +41,17 @@ func (h *hosted) inStep(host *multiraft.Host, node int32, p *cluster.Partition) 
 	return s.nodes[node]
 }
 
+// keepsUp says whether a member could serve consumers, and could make up a
+// majority with the leader at once.
+func keepsUp(g *multiraft.Group, m *multiraft.Member) bool {
+	return m.Voter && m.Active && !m.Copying && m.Match+stepEntries >= g.Committed()
+}
+
 // take runs on the group's loop.
 func (s *steps) take(g *multiraft.Group, p *cluster.Partition) {
 	nodes := map[int32]bool{}
 	for _, m := range g.Members() {
-		if node, ok := p.NodeOf(m.Replica); ok && m.Voter && m.Active && !m.Copying && m.Match+stepEntries >= g.Committed() {
+		if node, ok := p.NodeOf(m.Replica); ok && keepsUp(g, &m) {
 			nodes[node] = true
 		}
 	}

@@ -187,6 +187,7 @@ func (b *Broker) openCalls(context.Context) error {
 	}
 	b.handle(methodForget, b.answerForget)
 	b.handle(methodRead, b.answerRead)
+	b.handle(methodInStep, b.answerInStep)
 	b.network.HandleStream(methodSegments, b.answerSegments)
 	if b.tier != nil && !b.cfg.Replica {
 		b.handle(methodEnds, b.answerEnds)

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"tidewater/internal/logio"
 	"tidewater/internal/record"
@@ -25,6 +27,8 @@ const (
 	methodRead = 0x44
 	// methodSegments streams a replica's segments to another.
 	methodSegments = 0x45
+	// methodInStep asks a leader whether the asker's replicas keep up.
+	methodInStep = 0x46
 )
 
 // rpcVersion begins every message; a reader refuses another.
@@ -114,6 +118,57 @@ func decodeNames(b []byte) ([]string, error) {
 		names = append(names, string(c.take(c.count(1))))
 	}
 	return names, c.end()
+}
+
+// partitionBytesMin is the least that a partition's id takes.
+const partitionBytesMin = 16 + 1
+
+func (c *message) partition() record.PartitionID {
+	id := record.PartitionID{Topic: c.topic()}
+	id.Partition = int32(c.varint())
+	return id
+}
+
+// encodeInStep and decodeInStep carry the partitions that methodInStep asks
+// about; the answer has those of them that the asked broker leads.
+func encodeInStep(ids []record.PartitionID) []byte {
+	b := binary.AppendUvarint([]byte{rpcVersion}, uint64(len(ids)))
+	for _, id := range ids {
+		b = binary.AppendVarint(append(b, id.Topic[:]...), int64(id.Partition))
+	}
+	return b
+}
+
+func decodeInStep(b []byte) ([]record.PartitionID, error) {
+	c := newMessage(b)
+	var ids []record.PartitionID
+	for range c.count(partitionBytesMin) {
+		ids = append(ids, c.partition())
+	}
+	return ids, c.end()
+}
+
+func encodeInStepAnswer(steps map[record.PartitionID]bool) []byte {
+	b := binary.AppendUvarint([]byte{rpcVersion}, uint64(len(steps)))
+	for _, id := range slices.SortedFunc(maps.Keys(steps), record.PartitionID.Compare) {
+		b = binary.AppendVarint(append(b, id.Topic[:]...), int64(id.Partition))
+		if steps[id] {
+			b = append(b, 1)
+		} else {
+			b = append(b, 0)
+		}
+	}
+	return b
+}
+
+func decodeInStepAnswer(b []byte) (map[record.PartitionID]bool, error) {
+	c := newMessage(b)
+	steps := map[record.PartitionID]bool{}
+	for range c.count(partitionBytesMin + 1) {
+		id := c.partition()
+		steps[id] = c.byte() == 1
+	}
+	return steps, c.end()
 }
 
 // readRequest asks for records from Offset on, about BytesMax bytes; a negative

@@ -30,6 +30,8 @@ func TestMessagesBetweenBrokersAreGolden(t *testing.T) {
 		{"names", encodeNames([]string{"topics", "t"}), "0102" + "06" + "746f70696373" + "01" + "74"},
 		{"read", read.encode(), "01" + "01020300000000000000000000000000" + "0e" + "01" + "80808001"},
 		{"records", encodeReadAnswer(&res), "01" + "02040608" + "0a0c0e" + "01" + "020406" + "6261746368"},
+		{"in step", encodeInStep([]record.PartitionID{rpcID}), "0101" + "01020300000000000000000000000000" + "0e"},
+		{"in step, answer", encodeInStepAnswer(map[record.PartitionID]bool{rpcID: true}), "0101" + "01020300000000000000000000000000" + "0e" + "01"},
 		{"segments", encodeSegments(rpcID, []byte{0xaa}), "01" + "01020300000000000000000000000000" + "0e" + "00" + "00" + "aa"},
 	} {
 		if got := hex.EncodeToString(line.got); got != line.want {
@@ -60,6 +62,8 @@ func FuzzMessagesBetweenBrokers(f *testing.F) {
 	f.Add((&endsAnswer{Boot: 1, Ends: []partitionMark{{ID: rpcID, End: 3}}}).encode())
 	f.Add(encodeNames([]string{"a", "b"}))
 	f.Add((&readRequest{ID: rpcID, Offset: 4, BytesMax: 5}).encode())
+	f.Add(encodeInStep([]record.PartitionID{rpcID}))
+	f.Add(encodeInStepAnswer(map[record.PartitionID]bool{rpcID: true}))
 	f.Add(encodeReadAnswer(&logio.ReadResult{Aborted: []logio.AbortedTxn{{ProducerID: 1}}, Batches: [][]byte{{1}}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if r, err := decodeEndsRequest(b); err == nil {
@@ -75,6 +79,16 @@ func FuzzMessagesBetweenBrokers(f *testing.F) {
 		if n, err := decodeNames(b); err == nil {
 			if again, err := decodeNames(encodeNames(n)); err != nil || !reflect.DeepEqual(again, n) {
 				t.Errorf("%q became %q, %v", n, again, err)
+			}
+		}
+		if ids, err := decodeInStep(b); err == nil {
+			if again, err := decodeInStep(encodeInStep(ids)); err != nil || !reflect.DeepEqual(again, ids) {
+				t.Errorf("%v became %v, %v", ids, again, err)
+			}
+		}
+		if steps, err := decodeInStepAnswer(b); err == nil {
+			if again, err := decodeInStepAnswer(encodeInStepAnswer(steps)); err != nil || !reflect.DeepEqual(again, steps) {
+				t.Errorf("%v became %v, %v", steps, again, err)
 			}
 		}
 		if r, err := decodeReadRequest(b); err == nil {

@@ -92,12 +92,18 @@ func (l *Loop) Run(ctx context.Context) {
 
 // pause is how long to wait after err.
 func (l *Loop) pause(err error, backoff time.Duration) time.Duration {
-	var stopped *StoppedError
-	var invalid *translate.InvalidRecordError
-	if errors.As(err, &stopped) || errors.As(err, &invalid) {
+	if needsHands(err) {
 		return backoffMax
 	}
 	return backoff
+}
+
+// needsHands says whether trying again is of no use until somebody changed
+// something: the table, the topic's properties, a record.
+func needsHands(err error) bool {
+	var stopped *StoppedError
+	var invalid *translate.InvalidRecordError
+	return errors.As(err, &stopped) || errors.As(err, &invalid)
 }
 
 func (l *Loop) round(ctx context.Context) (behind bool, err error) {
@@ -107,7 +113,11 @@ func (l *Loop) round(ctx context.Context) (behind bool, err error) {
 	l.status, l.err = l.c.Status(), err
 	l.mu.Unlock()
 	if err != nil && !again && ctx.Err() == nil {
-		l.cfg.Log.Error("table commit", "table", l.c.cfg.Ident.String(), "err", err)
+		if needsHands(err) {
+			l.cfg.Log.Error("a table stands still until its cause is mended", "table", l.c.cfg.Ident.String(), "err", err)
+		} else {
+			l.cfg.Log.Warn("a table's commit did not succeed and will be tried again", "table", l.c.cfg.Ident.String(), "err", err)
+		}
 	}
 	return round.Behind, err
 }
