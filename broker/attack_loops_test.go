@@ -12,16 +12,39 @@ import (
 // segments, and one slow partition the journal. Nobody would write them for
 // chunkAge, and produce would be refused that long.
 func TestLittleIsWrittenBeforeProduceIsRefused(t *testing.T) {
-	const room = 128 << 20
+	const memory = 512 << 20
+	const from = memory / memoryShares * spillShare
 	for _, c := range []struct {
-		pending int64
-		full    bool
-		want    int64
+		held int64
+		full bool
+		want int64
 	}{
-		{0, false, chunkBytes}, {room / 2, false, chunkBytes}, {room/2 + 1, false, 1}, {room, false, 1}, {0, true, 1},
+		{0, false, 0}, {from, false, 0}, {from + 8, false, 8 + from/memoryShares}, {0, true, 0}, {9, true, 9},
 	} {
-		if got := worthWriting(c.pending, room, c.full); got != c.want {
-			t.Errorf("%d bytes wait, journal full %v: %d bytes are worth a write, want %d", c.pending, c.full, got, c.want)
+		if got := spillBytes(c.held, memory, c.full); got != c.want {
+			t.Errorf("%d bytes wait, journal full %v: %d bytes are to be written, want %d", c.held, c.full, got, c.want)
+		}
+	}
+}
+
+// Of those with less than a chunk the largest go first, as many as are needed.
+func TestLargestAreWrittenFirst(t *testing.T) {
+	var small []waiting
+	for _, bytes := range []int64{10, 40, 20, 40} {
+		small = append(small, waiting{bytes: bytes})
+	}
+	for _, c := range []struct {
+		bytes int64
+		want  int
+	}{{-1, 0}, {0, 0}, {1, 1}, {40, 1}, {41, 2}, {81, 3}, {1000, 4}} {
+		more, rest := largest(small, c.bytes)
+		if len(more) != c.want || len(rest) != 4-c.want {
+			t.Errorf("%d bytes: %d partitions, %d stay", c.bytes, len(more), len(rest))
+		}
+		for i := range more {
+			if i > 0 && more[i].bytes > more[i-1].bytes {
+				t.Errorf("%d bytes: %d after %d", c.bytes, more[i].bytes, more[i-1].bytes)
+			}
 		}
 	}
 }

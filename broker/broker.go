@@ -312,7 +312,7 @@ func (b *Broker) openPartitions(context.Context) error {
 		node: b.cfg.NodeID, up: b.up, view: b.controller.View,
 		identity: segment.Identity{ClusterID: b.identity.ClusterID, Incarnation: b.identity.Incarnation},
 		host:     b.host, fs: b.disk, files: segment.NewCache(segmentFilesMax, segmentIndexBytesMax),
-		budget:   partition.NewBudget(b.cfg.Memory/4, b.cfg.Memory/4),
+		budget:   partition.NewBudget(b.cfg.Memory/memoryShares*pendingShare, b.cfg.Memory/4),
 		settings: b.controller.Settings, restored: b.restored, log: b.log,
 		leads: newLeadQueue(),
 		byID:  map[record.PartitionID]*hosted{}, forgotten: map[record.TopicID]bool{},

@@ -1,15 +1,10 @@
 package broker
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"net/http"
-	"slices"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"tidewater/broker/cluster"
 	"tidewater/broker/group"
@@ -21,20 +16,6 @@ import (
 type httpHandler = http.Handler
 
 const (
-	// segmentsEvery is how often the segments loop looks for work, and
-	// chunkBytes how much of a partition makes a write worth it: large enough
-	// that a read of it is one request to the device.
-	segmentsEvery = 50 * time.Millisecond
-	chunkBytes    = 1 << 20
-	// pendingShare is the part of Config.Memory that may wait for segments.
-	pendingShare = 4
-	// chunkAge writes the little that slow partitions have, so that it does
-	// not hold journal files for ever.
-	chunkAge = 5 * time.Second
-	// allEvery is how often the segments loop looks at all partitions, and
-	// segmentWorkers how many are written at a time.
-	allEvery       = time.Second
-	segmentWorkers = 16
 	// retainEvery is Kafka's log.retention.check.interval.ms divided by 300:
 	// a step costs little and topics with short retention are kept short.
 	retainEvery = time.Second
@@ -147,76 +128,6 @@ func (b *Broker) tellLeaders(ctx context.Context, v *cluster.View, leads map[rec
 	return nil
 }
 
-// writeSegments brings committed batches to segments. It looks at those that
-// have some; now and then at all, for what falls due by time alone.
-func (b *Broker) writeSegments(ctx context.Context) error {
-	looked := time.Time{}
-	return every(ctx, segmentsEvery, func() {
-		if now := time.Now(); now.Sub(looked) >= allEvery {
-			looked = now
-			b.parts.pending.add(b.parts.all()...)
-		}
-		held, _ := b.parts.budget.Use()
-		worth := worthWriting(held, b.cfg.Memory/pendingShare, b.host.Stats().Full)
-		b.writeDue(ctx, b.dueSegments(worth))
-	})
-}
-
-// dueSegments gives the partitions to write to segments, those first that keep
-// the oldest journal files: that the journal names, then those whose oldest
-// record has waited longest.
-func (b *Broker) dueSegments(worth int64) []*hosted {
-	sinceMs := map[*hosted]int64{}
-	for _, id := range b.host.Pinning() {
-		if h, err := b.parts.get(id); err == nil {
-			sinceMs[h] = -1
-		}
-	}
-	for _, h := range b.parts.pending.take() {
-		bytes, oldestMs := h.Partition.Pending()
-		if _, pinning := sinceMs[h]; pinning {
-			continue
-		}
-		if h.Due(worth, chunkAge) {
-			sinceMs[h] = oldestMs
-		} else if bytes > 0 {
-			b.parts.pending.add(h)
-		}
-	}
-	due := slices.Collect(maps.Keys(sinceMs))
-	slices.SortFunc(due, func(x, y *hosted) int {
-		return cmp.Or(cmp.Compare(sinceMs[x], sinceMs[y]), x.ID().Compare(y.ID()))
-	})
-	return due
-}
-
-// writeDue writes partitions to their segments, several at a time: what is
-// slow about it is the sync, which the disk does for many as fast as for one.
-func (b *Broker) writeDue(ctx context.Context, due []*hosted) {
-	var workers errgroup.Group
-	workers.SetLimit(segmentWorkers)
-	for _, h := range due {
-		workers.Go(func() error {
-			b.stepped(ctx, h, "segment", &h.writing, h.WriteSegments(ctx, false))
-			if bytes, _ := h.Partition.Pending(); bytes > 0 {
-				b.parts.pending.add(h)
-			}
-			return nil
-		})
-	}
-	_ = workers.Wait() // stepped has told what failed
-}
-
-// worthWriting is how many bytes of a partition are worth a write to its
-// segment. With many partitions none may come to a chunk before memory or the
-// journal is full: then whatever waits is written, before produce is refused.
-func worthWriting(pending, pendingMax int64, journalFull bool) int64 {
-	if journalFull || pending > pendingMax/2 {
-		return 1
-	}
-	return chunkBytes
-}
-
 // retain keeps retention. It has a loop of its own, because it may ask the
 // bucket, for which no write waits. When the bucket takes longer than
 // retainTimeout, the rest of the round does without it.
@@ -288,20 +199,6 @@ func (t *trouble) tell(err error, now time.Time) bool {
 	}
 	t.err, t.told = err.Error(), now
 	return true
-}
-
-// writeAll brings all records to segments, so that the next start has little to
-// replay.
-func (b *Broker) writeAll(ctx context.Context) error {
-	var workers errgroup.Group
-	workers.SetLimit(segmentWorkers)
-	for _, h := range b.parts.all() {
-		if !h.Due(1, 0) {
-			continue
-		}
-		workers.Go(func() error { return h.WriteSegments(ctx, false) })
-	}
-	return workers.Wait()
 }
 
 // offsetsPartitions is the number of partitions of __consumer_offsets, 0

@@ -267,33 +267,66 @@ func (ps *partitions) startable(missing []absent) ([]absent, error) {
 	}), nil
 }
 
-// startWorkers is how many replicas are started at a time: each waits for the
-// disk, and then for its shard.
-const startWorkers = 8
+// startWorkers is how many replicas are opened at a time: each waits for the
+// disk. Those of a chunk are then started in one task of their shards and share
+// the flushes of their journal.
+const (
+	startWorkers = 8
+	startChunk   = 64
+)
 
 // startAll starts replicas, several at a time, and gives the errors of those
 // that could not be.
 func (ps *partitions) startAll(missing []absent) []error {
-	started, errs := make([]*hosted, len(missing)), make([]error, len(missing))
+	opened, errs := make([]*opening, len(missing)), make([]error, len(missing))
 	var workers errgroup.Group
 	workers.SetLimit(startWorkers)
-	for i := range missing {
+	for from := 0; from < len(missing); from += startChunk {
+		to := min(from+startChunk, len(missing))
 		workers.Go(func() error {
-			started[i], errs[i] = ps.start(&missing[i])
+			for i := from; i < to; i++ {
+				opened[i], errs[i] = ps.openFiles(&missing[i])
+			}
+			ps.start(opened[from:to], errs[from:to])
 			return nil
 		})
 	}
 	_ = workers.Wait() // the errors are in errs
-	for i, h := range started {
-		if h != nil {
-			ps.archive(h, missing[i].settings)
+	for i, o := range opened {
+		if errs[i] == nil {
+			ps.archive(o.hosted, missing[i].settings)
 		}
 	}
 	return errs
 }
 
-// start opens a replica's files and starts its group.
-func (ps *partitions) start(r *absent) (*hosted, error) {
+// opening is a replica whose files are open and whose group is not started.
+type opening struct {
+	*hosted
+	group multiraft.GroupConfig
+}
+
+// start starts the groups of replicas, as far as there are no errors yet.
+func (ps *partitions) start(opened []*opening, errs []error) {
+	var at []int
+	var groups []multiraft.GroupConfig
+	for i, o := range opened {
+		if errs[i] == nil {
+			ps.put(o.group.ID, o.hosted)
+			at, groups = append(at, i), append(groups, o.group)
+		}
+	}
+	for n, err := range ps.host.StartAll(groups) {
+		if err != nil {
+			o := opened[at[n]]
+			ps.put(o.group.ID, nil)
+			errs[at[n]] = fmt.Errorf("start partition %s: %w", o.Name(), errors.Join(err, o.Close()))
+		}
+	}
+}
+
+// openFiles opens a replica's files.
+func (ps *partitions) openFiles(r *absent) (*opening, error) {
 	t, id := r.topic, record.PartitionID{Topic: r.topic.ID, Partition: r.number}
 	h := &hosted{topic: t.Name, number: r.number, replica: r.id, configured: t.ConfigVersion}
 	h.bucket.Store(r.settings.Tiered)
@@ -325,7 +358,6 @@ func (ps *partitions) start(r *absent) (*hosted, error) {
 		return nil, fmt.Errorf("open partition %s-%d: %w", t.Name, id.Partition, err)
 	}
 	h.Partition = p
-	ps.put(id, h)
 	group := multiraft.GroupConfig{ID: id, Replica: r.id, Mark: p.StartMark(), Voters: t.Partitions[id.Partition].Voters(),
 		NodeOf: func(replica uint64) (int32, bool) { return ps.nodeOf(id, replica) }, StateMachine: ps.watch(id, p.StateMachine())}
 	if t.Partitions[id.Partition].Joining() {
@@ -334,11 +366,7 @@ func (ps *partitions) start(r *absent) (*hosted, error) {
 	if cfg.Restored != nil {
 		group.FloorTerm = cfg.Restored.FloorTerm
 	}
-	if err := ps.host.Start(group); err != nil {
-		ps.put(id, nil)
-		return nil, fmt.Errorf("start partition %s-%d: %w", t.Name, id.Partition, errors.Join(err, p.Close()))
-	}
-	return h, nil
+	return &opening{h, group}, nil
 }
 
 // ledBytes are the bytes on this disk of the partitions that are led here.

@@ -9,8 +9,9 @@ import (
 
 // Budget bounds the memory of all partitions of a broker: bytes that are in no
 // segment yet (beyond it, appends are refused) and bytes kept as a cache of
-// the newest batches (beyond it, the oldest go, whosever they are). It is safe
-// for concurrent use.
+// the newest batches (beyond it, the oldest go, whosever they are). Both
+// together stay below the greater bound: what waits is as new as what is
+// cached, and takes its room. It is safe for concurrent use.
 type Budget struct {
 	pendingMax, cacheMax int64
 
@@ -18,6 +19,7 @@ type Budget struct {
 	pending int64
 	cached  int64
 	order   []cached // oldest first
+	gone    int      // how many at the front of order are forgotten
 }
 
 // cached is a run of batches that one WriteSegments left in memory.
@@ -27,7 +29,7 @@ type cached struct {
 	bytes int64
 }
 
-// NewBudget takes both bounds in bytes.
+// NewBudget takes the bounds of what waits and of what is cached, in bytes.
 func NewBudget(pendingMax, cacheMax int64) *Budget {
 	return &Budget{pendingMax: pendingMax, cacheMax: cacheMax}
 }
@@ -59,15 +61,26 @@ func (b *Budget) written(owner *Partition, next record.Offset, bytes int64) {
 	b.pending -= bytes
 	b.cached += bytes
 	b.order = append(b.order, cached{owner, next, bytes})
-	n := 0
-	for ; n < len(b.order) && b.cached > b.cacheMax; n++ {
+	room := min(b.cacheMax, max(b.pendingMax, b.cacheMax)-b.pending)
+	n := b.gone
+	for ; n < len(b.order) && b.cached > room; n++ {
 		b.cached -= b.order[n].bytes
 	}
-	gone := slices.Clone(b.order[:n])
-	b.order = slices.Delete(b.order, 0, n)
+	gone := slices.Clone(b.order[b.gone:n])
+	b.gone = n
+	b.close(len(b.order) / 2)
 	b.mu.Unlock()
 	for _, c := range gone {
 		c.owner.forget(c.next)
+	}
+}
+
+// close takes the forgotten runs out of order when there are more than most.
+// It needs mu.
+func (b *Budget) close(most int) {
+	if b.gone > most {
+		b.order = slices.Delete(b.order, 0, b.gone)
+		b.gone = 0
 	}
 }
 
@@ -75,6 +88,7 @@ func (b *Budget) written(owner *Partition, next record.Offset, bytes int64) {
 func (b *Budget) trimmed(owner *Partition, next record.Offset) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.close(0)
 	b.order = slices.DeleteFunc(b.order, func(c cached) bool {
 		below := c.owner == owner && c.next <= next
 		if below {
@@ -89,6 +103,7 @@ func (b *Budget) drop(owner *Partition, pending int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.pending -= pending
+	b.close(0)
 	b.order = slices.DeleteFunc(b.order, func(c cached) bool {
 		if c.owner == owner {
 			b.cached -= c.bytes

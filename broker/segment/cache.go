@@ -3,6 +3,7 @@ package segment
 import (
 	"container/list"
 	"fmt"
+	"slices"
 	"sync"
 
 	"tidewater/internal/disk"
@@ -29,41 +30,51 @@ type Cache struct {
 	indexes    map[string]*list.Element // of *cachedIndex
 	indexOrder *list.List
 	indexBytes int64
-	spare      [][]byte // write buffers that nobody uses
-	spareReads [][]byte // and read buffers
+	spare      [len(writeBuffers)][][]byte // buffers that nobody uses
+	spareReads [][]byte                    // and read buffers
 }
 
-const (
-	// writeBufferBytes takes a chunk as partition makes them, with its header.
-	// Chunks from writeBufferFrom on are written from such a buffer, smaller and
-	// larger ones from memory of their own.
-	writeBufferBytes = 6 << 20
-	writeBufferFrom  = 256 << 10
-	// spareMax is how many buffers are kept: one for each worker that writes
-	// segments, on a machine of some cores.
-	spareMax = 4
-)
+// writeBuffer is a size of buffers to make chunks in.
+type writeBuffer struct {
+	bytes, spareMax int
+	huge            bool // of huge pages
+}
+
+// A chunk is made in a buffer of the smallest size that takes it, and smaller or
+// larger ones in memory of their own. The largest takes a chunk as partition
+// makes them, with its header. So many of a size are kept: those that write
+// segments at a time want one each, but large chunks are few.
+var writeBuffers = [...]writeBuffer{{64 << 10, 16, false}, {256 << 10, 16, false}, {2 << 20, 16, true}, {6 << 20, 4, true}}
 
 // writeBuffer gives n bytes of any content to make a chunk in. free takes them back.
 func (c *Cache) writeBuffer(n int) []byte {
-	if n < writeBufferFrom || n > writeBufferBytes {
+	size := slices.IndexFunc(writeBuffers[:], func(w writeBuffer) bool { return n <= w.bytes })
+	if size < 0 {
 		return disk.Alloc(n)
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if last := len(c.spare) - 1; last >= 0 {
-		b := c.spare[last]
-		c.spare = c.spare[:last]
+	if last := len(c.spare[size]) - 1; last >= 0 {
+		b := c.spare[size][last]
+		c.spare[size] = c.spare[size][:last]
+		c.mu.Unlock()
 		return b[:n]
 	}
-	return disk.AllocHuge(writeBufferBytes)[:n]
+	c.mu.Unlock()
+	if w := writeBuffers[size]; w.huge {
+		return disk.AllocHuge(w.bytes)[:n]
+	}
+	return disk.Alloc(writeBuffers[size].bytes)[:n]
 }
 
 func (c *Cache) free(b []byte) {
+	size := slices.IndexFunc(writeBuffers[:], func(w writeBuffer) bool { return cap(b) == w.bytes })
+	if size < 0 {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if cap(b) >= writeBufferBytes && len(c.spare) < spareMax {
-		c.spare = append(c.spare, b)
+	if len(c.spare[size]) < writeBuffers[size].spareMax {
+		c.spare[size] = append(c.spare[size], b)
 	}
 }
 
