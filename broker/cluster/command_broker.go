@@ -184,15 +184,31 @@ func (r *ReportLeaders) decode(c *cursor) {
 	})
 }
 
+// apply copies and counts a topic once, however many of its partitions are
+// reported: all ten thousand of one may be.
 func (r *ReportLeaders) apply(s *State) (any, error) {
+	changed := map[record.TopicID]*Topic{}
+	var order []*Topic
 	for _, l := range r.Reports {
-		p := s.v.PartitionOf(l.Partition)
-		if p == nil || l.Epoch < p.LeaderEpoch || l.Epoch == p.LeaderEpoch && p.Leader != NoLeader {
+		t, copied := changed[l.Partition.Topic]
+		if !copied {
+			t = s.v.topics[l.Partition.Topic]
+		}
+		n := l.Partition.Partition
+		if t == nil || n < 0 || int(n) >= len(t.Partitions) {
 			continue
 		}
-		t := s.v.topics[l.Partition.Topic].copied()
-		t.Partitions[l.Partition.Partition].Leader = l.Leader
-		t.Partitions[l.Partition.Partition].LeaderEpoch = l.Epoch
+		if p := &t.Partitions[n]; l.Epoch < p.LeaderEpoch || l.Epoch == p.LeaderEpoch && p.Leader != NoLeader {
+			continue
+		}
+		if !copied {
+			t = t.copied()
+			changed[t.ID] = t
+			order = append(order, t)
+		}
+		t.Partitions[n].Leader, t.Partitions[n].LeaderEpoch = l.Leader, l.Epoch
+	}
+	for _, t := range order {
 		s.putTopic(t.ID, t)
 	}
 	return nil, nil

@@ -211,6 +211,44 @@ func TestReportLeaders(t *testing.T) {
 	}
 }
 
+// The leaders of all ten thousand partitions of a topic come in one report: the
+// topic is copied once, and a second report in it about one of them counts.
+func TestReportOfManyLeaders(t *testing.T) {
+	const many = 10_000
+	c, _, _ := cluster(t, 1, 2)
+	topic := mustCreate(t, c, "t", many)
+	s := stateOf(*c.View())
+	cmd := &ReportLeaders{}
+	for n := range int32(many) {
+		cmd.Reports = append(cmd.Reports, LeaderReport{record.PartitionID{Topic: topic.ID, Partition: n}, 1, 1})
+	}
+	cmd.Reports = append(cmd.Reports, LeaderReport{record.PartitionID{Topic: topic.ID, Partition: 7}, 2, 2},
+		LeaderReport{record.PartitionID{Topic: topic.ID, Partition: many}, 2, 2}, LeaderReport{Leader: 2, Epoch: 2})
+	before := s.v.topics[topic.ID]
+	epoch := record.LeaderEpoch(0)
+	allocs := testing.AllocsPerRun(1, func() {
+		epoch += 2 // the run before is old then
+		for i := range cmd.Reports {
+			cmd.Reports[i].Epoch += epoch
+		}
+		if _, err := cmd.apply(s); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if allocs > 100 {
+		t.Errorf("%v allocations", allocs)
+	}
+	for n, p := range s.v.topics[topic.ID].Partitions {
+		want := int32(1)
+		if n == 7 {
+			want = 2
+		}
+		if p.Leader != want || before.Partitions[n].Leader == 2 && n == 7 {
+			t.Fatalf("partition %d is led by %d", n, p.Leader)
+		}
+	}
+}
+
 // A broker that does not lead says so; a command whose term is over has an
 // unknown outcome; one that was replaced did not happen.
 func TestNotController(t *testing.T) {
