@@ -44,6 +44,10 @@ type found struct {
 	What string    `json:"what"`
 }
 
+func (f found) String() string {
+	return fmt.Sprintf("%s %s: %s", f.At.Format("15:04:05.000"), f.Kind, f.What)
+}
+
 // foundMax bounds how many are kept in words; all are counted.
 const foundMax = 200
 
@@ -261,6 +265,13 @@ func (b *book) how(offset int) string {
 		return "acked"
 	}
 	return "polled"
+}
+
+// found gives those that are kept in words, the oldest first.
+func (l *ledger) found() []found {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.kept
 }
 
 // total gives the counts.

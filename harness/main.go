@@ -84,7 +84,7 @@ func start(o options) (int, error) {
 		return 0, removeImages(dir)
 	}
 	for _, f := range r.Found[:min(len(r.Found), printedMax)] {
-		fmt.Printf("%s %s: %s\n", f.At.Format("15:04:05.000"), f.Kind, f.What)
+		fmt.Println(f)
 	}
 	return 2, nil
 }
@@ -177,9 +177,13 @@ func play(ctx context.Context, o options, c *cluster, list []fault) (*result, er
 	}
 
 	n := &nemesis{cluster: c, ledger: l, random: rand.New(rand.NewPCG(o.seed, 0)), leader: w.leader}
+	printed := 0
 	faults, stopFaults := context.WithTimeout(ctx, o.time)
 	err := n.run(faults, list, func(e event) {
 		fmt.Printf("%s  %-15s %-62s %5s  longest without an ack %s\n", e.Begin.Format("15:04:05"), e.Fault, e.What, e.Heal.Sub(e.Begin).Round(100*time.Millisecond), orUnder(g.longest(e.Begin, time.Now())))
+		for ; printed < min(len(l.found()), printedMax); printed++ {
+			fmt.Printf("          ANOMALY %s\n", l.found()[printed])
+		}
 	})
 	stopFaults()
 	if err != nil && ctx.Err() == nil {

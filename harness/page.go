@@ -135,7 +135,7 @@ func pageTemplate() *template.Template {
 <table><tr><th>anomaly<th class="n">seen</tr>
 {{range .Rows}}<tr><td{{if .Count}} class="bad"{{end}}>{{.Name}}<td class="n">{{.Count}}</tr>
 {{end}}</table>
-{{if .Found}}<ul>{{range .Found}}<li>{{.At.Format "15:04:05.000"}} {{.Kind}}: {{.What}}
+{{if .Found}}<ul>{{range .Found}}<li>{{.}}
 {{end}}</ul>{{end}}
 <table><tr><th>fault<th class="n">times<th>longest time without an ack on a partition, in the fault and two seconds after</tr>
 {{range .Lanes}}<tr><td>{{.Name}}<td class="n">{{.Times}}<td>{{.Longest}}</tr>

@@ -132,7 +132,7 @@ func (r *result) page(g *gaps) string {
 	if len(r.Found) > 0 {
 		line("\n## Anomalies\n")
 		for _, f := range r.Found {
-			line("- %s %s: %s", f.At.Format("15:04:05.000"), f.Kind, f.What)
+			line("- %s", f)
 		}
 	}
 	line("\n## Faults\n")

@@ -69,6 +69,14 @@
 // power cut and after a restore of that. Tests plant faults (Config) that these
 // must catch.
 //
+// That a partition is linearizable is decided without searching for an order,
+// as a general checker has to: an answered append tells its place. The order is
+// that of the offsets, and it explains all answers if and only if no two batches
+// share a place (same, once), what is in the log has no gap (offsets), and no
+// batch lies before another that was answered when it was sent (ordered). Appends without an answer may lie anywhere behind those, or
+// nowhere. Readers may be shown an older end, never one older than they, or an
+// epoch that they name, were shown.
+//
 // One seed gives one history: all decisions come from one PCG, the clock is
 // virtual, events are ordered by (instant, sequence), no goroutine is started
 // and no map is walked where the order would show. etcd/raft and uuids draw from
