@@ -83,6 +83,8 @@ type Controller struct {
 	nextID int64
 	endID  int64
 
+	caught caughtUp // of the controller's replicas
+
 	seq   atomic.Uint64 // of the last request
 	slots chan struct{} // bounds the requests under way
 }

@@ -287,6 +287,7 @@ func (c *Controller) Handle(register func(Method, Handler)) {
 	register(MethodPropose, c.handlePropose)
 	register(MethodRead, c.handleRead)
 	register(MethodRegister, c.handleRegister)
+	register(MethodQuorum, c.handleQuorum)
 	if c.cfg.Groups != nil {
 		register(MethodGroups, c.handleGroups)
 		register(MethodChange, c.handleChange)

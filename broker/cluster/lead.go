@@ -143,10 +143,13 @@ func (d *duties) voters(_ context.Context, now time.Time) error {
 		return nil
 	}
 	return c.cfg.Raft.Do(func(p Proposer) {
-		if _, ok := p.Leading(); !ok {
+		term, ok := p.Leading()
+		if !ok {
 			return
 		}
-		plan := planVoters(c.View(), p.Members(), c.cfg.Membership.Replica, now, c.cfg.VoterAfter)
+		m := p.Members()
+		c.caught.look(term, c.ownReplica(), m.Replicas, c.answers, now)
+		plan := planVoters(c.View(), m, c.cfg.Membership.Replica, now, c.cfg.VoterAfter)
 		if plan.transfer != 0 {
 			p.Transfer(plan.transfer)
 		}

@@ -23,6 +23,8 @@ const (
 	MethodChange Method = 0x15
 	// MethodSizes asks for the bytes of the partitions that a broker leads.
 	MethodSizes Method = 0x16
+	// MethodQuorum asks the controller's leader how far its replicas are.
+	MethodQuorum Method = 0x17
 )
 
 // Peers is what the controller needs of the network between brokers:

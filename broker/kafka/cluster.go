@@ -50,6 +50,8 @@ type Mover interface {
 	// with nil; the errors are those of the partitions returned.
 	ElectLeaders(ctx context.Context, ids []record.PartitionID) ([]record.PartitionID, []error)
 	UnregisterBroker(ctx context.Context, node int32) error
+	// Quorum is the controller's own group, as its leader sees it.
+	Quorum(ctx context.Context) (cluster.Quorum, error)
 }
 
 // Cluster is the controller's client side.

@@ -259,3 +259,10 @@ func (c *fakeCluster) log(topic string, partition int32) *fakeLog {
 	defer c.mu.Unlock()
 	return c.logs[record.PartitionID{Topic: c.named(topic).ID, Partition: partition}]
 }
+
+// Quorum has broker 2 behind and broker 3 without a vote.
+func (c *fakeCluster) Quorum(context.Context) (cluster.Quorum, error) {
+	return cluster.Quorum{Leader: 1, Term: 4, Committed: 20,
+		Voters:    []cluster.QuorumReplica{{Node: 1, Match: 21, HeardMs: 50, CaughtUpMs: 50}, {Node: 2, Match: 9, HeardMs: 40, CaughtUpMs: -1}},
+		Observers: []cluster.QuorumReplica{{Node: 3, Match: 20, HeardMs: 50, CaughtUpMs: 49}}}, nil
+}

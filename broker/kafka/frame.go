@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
-	"unsafe"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -98,12 +96,12 @@ func (c *conn) readBody(key int16, size int) ([]byte, error) {
 		}
 		buf = c.scratch[:0]
 	} else {
-		buf = uncleared(min(size, c.trustBytes))
+		buf = make([]byte, 0, min(size, c.trustBytes))
 	}
 	charged := 0
 	for len(buf) < size {
 		if len(buf) == cap(buf) {
-			buf = append(uncleared(min(size, 2*cap(buf))), buf...)
+			buf = append(make([]byte, 0, min(size, 2*cap(buf))), buf...)
 		}
 		n := len(buf)
 		step := min(size, cap(buf), n+readStepBytes)
@@ -123,17 +121,6 @@ func (c *conn) readBody(key int16, size int) ([]byte, error) {
 	c.s.counters.bytesIn.Add(4)
 	c.trustBytes = max(c.trustBytes, min(size, trustBytesMax))
 	return buf, nil
-}
-
-// uncleared gives an empty slice with room for at least n bytes that are not
-// set to zero, as make would: every byte of it comes from the socket, and zeroing
-// took a tenth of the broker's time under load. A strings.Builder is the way to
-// such memory; nobody else sees its string.
-func uncleared(n int) []byte {
-	var b strings.Builder
-	b.Grow(n)
-	b.WriteByte(0) // the address of an empty string is not specified
-	return unsafe.Slice(unsafe.StringData(b.String()), n)[:0]
 }
 
 // reusable says whether the decoded form of a request keeps no view of its

@@ -152,3 +152,32 @@ func TestReassignments(t *testing.T) {
 		}
 	}
 }
+
+// Shows the controller's group as kafka-metadata-quorum reads it, with offsets
+// exclusive; no other topic has a quorum.
+func TestDescribeQuorum(t *testing.T) {
+	w := open(t, nil)
+	w.cluster.others = []*cluster.Broker{{ID: 2, RPCAddr: "h:33145"}, {ID: 3}}
+	req := kmsg.NewPtrDescribeQuorumRequest()
+	req.Version = 2
+	ask := func(topic string, partition int32) kmsg.DescribeQuorumResponseTopicPartition {
+		req.Topics = []kmsg.DescribeQuorumRequestTopic{{Topic: topic, Partitions: []kmsg.DescribeQuorumRequestTopicPartition{{Partition: partition}}}}
+		r := w.Server.describeQuorum(within(t), &request{}, req).(*kmsg.DescribeQuorumResponse)
+		if n := r.Nodes; len(n) != 3 || len(n[2].Listeners) != 0 || n[1].Listeners[0].Host != "h" || n[1].Listeners[0].Port != 33145 {
+			t.Errorf("nodes: %+v", n)
+		}
+		return r.Topics[0].Partitions[0]
+	}
+	p := ask("__cluster_metadata", 0)
+	if p.ErrorCode != 0 || p.LeaderID != 1 || p.LeaderEpoch != 4 || p.HighWatermark != 21 || len(p.CurrentVoters) != 2 || len(p.Observers) != 1 {
+		t.Fatalf("%+v", p)
+	}
+	if v := p.CurrentVoters[1]; v.ReplicaID != 2 || v.LogEndOffset != 10 || v.LastFetchTimestamp != 40 || v.LastCaughtUpTimestamp != -1 {
+		t.Errorf("voter: %+v", v)
+	}
+	for topic, n := range map[string]int32{"__cluster_metadata": 1, "t": 0} {
+		if p := ask(topic, n); p.ErrorCode != kerr.UnknownTopicOrPartition.Code || p.LeaderID != -1 {
+			t.Errorf("%s-%d: %+v", topic, n, p)
+		}
+	}
+}

@@ -65,6 +65,7 @@ func shapeText() map[kmsg.Key]string {
 		kmsg.AlterPartitionAssignments:  "i 1+:b { s { i [ i ] } }",
 		kmsg.ListPartitionReassignments: "i { s [ i ] }",
 		kmsg.UnregisterBroker:           "i",
+		kmsg.DescribeQuorum:             "{ s { i } }",
 	}
 }
 

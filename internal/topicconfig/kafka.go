@@ -97,8 +97,8 @@ func sizeProperties() []Definition {
 		millis(0, func(s *Settings, d time.Duration) { s.SegmentJitter = d }).named("segment.jitter.ms", "0", Medium,
 			"The most by which segment.ms is shortened at random, so that segments are not all sealed at once.",
 			same("log.roll.jitter.ms"), Synonym{"log.roll.jitter.hours", 3600_000}),
-		boolean(func(s *Settings, b bool) { s.UncleanLeaderElection = b }).named("unclean.leader.election.enable", "false", Medium,
-			"Kafka's leave to elect a leader that lacks acked records. Elections here never do by themselves; "+
+		ignored(boolean(nil)).named("unclean.leader.election.enable", "false", Medium,
+			"Kafka's leave to elect a leader that lacks acked records. Accepted without effect: elections here never do; "+
 				"a partition that lost its majority is recovered by hand.", same("unclean.leader.election.enable")),
 	}
 }

@@ -61,9 +61,6 @@ type Settings struct {
 	// period).
 	RemoteDelete bool
 
-	UncleanLeaderElection bool
-	WriteCaching          bool
-
 	// ReadReplica is the address of the source bucket; empty for a topic of
 	// this cluster.
 	ReadReplica string

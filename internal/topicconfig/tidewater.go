@@ -15,8 +15,9 @@ func tidewaterProperties() []Definition {
 		boolean(func(s *Settings, b bool) { s.RemoteDelete = b }).named("tidewater.remote.delete", "true", Low,
 			"Whether deleting the topic deletes its objects from the bucket, after the grace period.").
 			alias("redpanda.remote.delete"),
-		boolean(func(s *Settings, b bool) { s.WriteCaching = b }).named("write.caching", "false", Medium,
-			"Answers acks=all when a majority has the records in memory instead of on disk. A power cut of that majority loses them.").
+		ignored(boolean(nil)).named("write.caching", "false", Medium,
+			"Meant to answer acks=all when a majority has the records in memory. Accepted without effect so far: "+
+				"records are on stable storage of a majority before they are acked.").
 			alias("tidewater.write.caching"),
 	)
 }
