@@ -37,8 +37,9 @@ type Config struct {
 	// ones double up to FileBytes, so that start-up does not wait for zeros.
 	// 0 is FirstBytesDefault, at most FileBytes.
 	FirstBytes int64
-	// LiveBytesMax caps the bytes that replay would read. At the cap Append
-	// refuses entries with ErrFull. 0 is LiveBytesMaxDefault.
+	// LiveBytesMax caps the bytes that replay would read. At the cap Full says
+	// so, and half as much above it Append refuses entries with ErrFull. 0 is
+	// LiveBytesMaxDefault.
 	LiveBytesMax int64
 
 	// Salt gives a random number per use of a file. It keeps a client from

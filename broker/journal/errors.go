@@ -9,7 +9,7 @@ import (
 
 var (
 	// ErrFull: no room for entries, because the disk is full or LiveBytesMax
-	// is reached. Nothing of the refused write counts; the caller answers a
+	// is passed by half. Nothing of the refused write counts; the caller answers a
 	// retriable error, or appends the same Write again later. Writes without
 	// entries still go through for a good while, marks and removals for
 	// longer, so that they can make room.

@@ -113,14 +113,13 @@ func (j *Journal) admit(w *Write, g *group) error {
 			return fmt.Errorf("append to journal: group %s: %d bytes, at most %d: %w", w.Group, n, j.entryBytesMax(), ErrTooLarge)
 		}
 	}
-	for j.LiveBytes() >= j.cfg.LiveBytesMax && j.emptiable() {
-		if err := j.recycle(); err != nil {
-			return err
-		}
+	if full, err := j.Full(); !full || err != nil {
+		return err
 	}
-	// Raft's empty entry of a new term passes: after a restart nothing can be
-	// committed, so nothing be released, before it.
-	if j.LiveBytes() < j.cfg.LiveBytesMax || dataless(w.Entries) {
+	// What was accepted before Full said so passes, and raft's own entries: after
+	// a restart nothing can be committed, so nothing be released, before the
+	// empty entry of a term.
+	if j.LiveBytes() < j.liveBytesEnd() || dataless(w.Entries) {
 		return nil
 	}
 	// A group that writes all its entries again leaves the oldest file and
@@ -128,13 +127,34 @@ func (j *Journal) admit(w *Write, g *group) error {
 	if len(g.spans) > 0 && g.spans[0].use == j.live[0].use && w.Entries[0].Index <= g.spans[0].first {
 		return nil
 	}
-	return fmt.Errorf("append to journal: %d live bytes of at most %d: %w", j.LiveBytes(), j.cfg.LiveBytesMax, ErrFull)
+	return fmt.Errorf("append to journal: %d live bytes of at most %d: %w", j.LiveBytes(), j.liveBytesEnd(), ErrFull)
 }
 
-// dataless reports whether entries hold no data.
+// Full reports that live bytes have reached LiveBytesMax, once files that
+// nothing pins were given back: the caller accepts no more entries with data.
+// Append still takes those that were accepted before, up to half as much again.
+func (j *Journal) Full() (bool, error) {
+	for j.dead == nil && j.LiveBytes() >= j.cfg.LiveBytesMax && j.emptiable() {
+		if err := j.recycle(); errors.Is(err, ErrFull) {
+			break
+		} else if err != nil {
+			return true, err
+		}
+	}
+	return j.LiveBytes() >= j.cfg.LiveBytesMax, j.dead
+}
+
+// liveBytesEnd is where entries are refused.
+func (j *Journal) liveBytesEnd() int64 { return j.cfg.LiveBytesMax + j.cfg.LiveBytesMax/2 }
+
+// changeBytesMax is the largest change of members that counts as a state.
+const changeBytesMax = 512
+
+// dataless reports whether entries are raft's own: of a new term, or a change
+// of members.
 func dataless(entries []raftpb.Entry) bool {
 	for i := range entries {
-		if len(entries[i].Data) > 0 {
+		if e := &entries[i]; len(e.Data) > changeBytesMax || e.Type == raftpb.EntryNormal && len(e.Data) > 0 {
 			return false
 		}
 	}

@@ -27,7 +27,7 @@ type class int
 const (
 	classMove  class = iota // states out of a file, and the note that frees it
 	classMark               // marks and removals
-	classState              // hard states, ConfStates, entries without data
+	classState              // hard states, ConfStates, raft's own entries
 	classEntries
 )
 

@@ -12,8 +12,8 @@ import (
 // appends them in order, flushes once, and answers those that are whole. It
 // has one caller.
 //
-// When the journal is full it keeps what was refused and everything behind it,
-// and lets marks and removals pass: they are what makes room. A removal drops
+// When the journal has no room it keeps entries that were refused and what
+// depends on them, and lets everything else pass (overtake.go). A removal drops
 // the group's writes before it.
 type committer struct {
 	journal Journal
@@ -24,7 +24,12 @@ type committer struct {
 }
 
 // add queues a batch.
-func (c *committer) add(b *Batch) { c.waiting = append(c.waiting, b) }
+func (c *committer) add(b *Batch) {
+	if c.stalled() {
+		c.replace(b)
+	}
+	c.waiting = append(c.waiting, b)
+}
 
 // stalled reports whether batches wait for room.
 func (c *committer) stalled() bool { return len(c.waiting) > 0 }
@@ -33,6 +38,25 @@ func (c *committer) stalled() bool { return len(c.waiting) > 0 }
 type preparer interface {
 	// Prepare does one bounded step and says whether there is more.
 	Prepare() (more bool, err error)
+}
+
+// fuller is a journal with a bound on what it holds.
+type fuller interface {
+	// Full reports that no more entries with data are to be accepted; those
+	// that were accepted before may still be appended.
+	Full() (bool, error)
+}
+
+// tellFull has the shards refuse entries, or take them again.
+func (c *committer) tellFull(refused bool) error {
+	if f, ok := c.journal.(fuller); ok && !refused {
+		var err error
+		if refused, err = f.Full(); err != nil {
+			return fmt.Errorf("ask journal for room: %w", err)
+		}
+	}
+	c.state.full.Store(refused)
+	return nil
 }
 
 // prepare lets the journal do one step of its own work; false when there is no
@@ -79,7 +103,8 @@ func (s *shared) takePinning() []record.PartitionID {
 }
 
 // commit appends what it can and flushes. It gives the batches that are now
-// durable, in order. An error is final and is about all batches: those given
+// durable, in order, and what may be said early of those that still wait. An
+// error is final and is about all batches: those given
 // and those to come.
 func (c *committer) commit() ([]*Batch, error) {
 	if c.dead == nil {
@@ -119,13 +144,17 @@ func (c *committer) try() (done []*Batch, err error) {
 		}
 		appended += n
 	}
-	c.state.full.Store(full)
-	if appended == 0 {
-		return done, nil
+	if err := c.tellFull(full); err != nil {
+		return done, err
 	}
-	c.stats.flushes.Add(1)
-	if err := c.journal.Flush(); err != nil {
-		return done, fmt.Errorf("flush journal: %w", err)
+	if appended > 0 {
+		c.stats.flushes.Add(1)
+		if err := c.journal.Flush(); err != nil {
+			return done, fmt.Errorf("flush journal: %w", err)
+		}
+	}
+	if full {
+		done = append(done, c.said()...)
 	}
 	return done, nil
 }
@@ -155,75 +184,4 @@ func (c *committer) count(w *journal.Write) {
 // empty reports whether a write has overtaken others or was dropped.
 func empty(w *journal.Write) bool {
 	return !w.Remove && w.Mark == nil && w.HardState == nil && w.ConfState == nil && len(w.Entries) == 0
-}
-
-// overtake lets marks and removals past the writes that found no room. Of a
-// write with a mark only the mark goes: hard states keep their order. A
-// ConfState that waits for the group goes with the mark that covers it, since
-// the entry it came from is not read again; a mark that may or may not cover it
-// waits for the next one.
-func (c *committer) overtake() (int, error) {
-	n := 0
-	confs := map[record.PartitionID][]*journal.Write{} // that wait, by group
-	for i, b := range c.waiting {
-		for k := b.next; k < len(b.Writes); k++ {
-			w := &b.Writes[k]
-			waiting := confs[w.Group]
-			if w.ConfState != nil {
-				confs[w.Group] = append(waiting, w)
-			}
-			pass := journal.Write{Group: w.Group, Mark: w.Mark, Remove: w.Remove}
-			// With a ConfState it may be the first that is told of the group.
-			if empty(&pass) || len(w.Entries) > 0 || w.ConfState != nil || !covers(w.Mark, waiting) {
-				continue
-			}
-			if w.Mark != nil && len(waiting) > 0 {
-				pass.ConfState = waiting[len(waiting)-1].ConfState
-			}
-			if err := c.journal.Append(pass); errors.Is(err, ErrFull) {
-				return n, nil
-			} else if err != nil {
-				return n, fmt.Errorf("append to journal: %w", err)
-			}
-			c.count(&pass)
-			n++
-			if w.Remove {
-				c.drop(i, k)
-			}
-			if pass.ConfState != nil {
-				for _, o := range waiting {
-					o.ConfState = nil
-				}
-				delete(confs, w.Group)
-			}
-			w.Mark, w.Remove = nil, false
-		}
-	}
-	return n, nil
-}
-
-// covers reports whether every change of members behind the waiting ConfStates
-// lies at or below the mark, if there is one. The hard state beside a ConfState
-// has the Index up to which it holds.
-func covers(m *journal.Mark, waiting []*journal.Write) bool {
-	for _, w := range waiting {
-		if m != nil && (w.HardState == nil || w.HardState.Commit > uint64(m.Index)) {
-			return false
-		}
-	}
-	return true
-}
-
-// drop empties the writes of a removed group that wait before its removal,
-// which is write k of waiting batch i.
-func (c *committer) drop(i, k int) {
-	id := c.waiting[i].Writes[k].Group
-	for j := 0; j <= i; j++ {
-		b := c.waiting[j]
-		for n := b.next; n < len(b.Writes) && (j < i || n < k); n++ {
-			if b.Writes[n].Group == id {
-				b.Writes[n] = journal.Write{Group: id}
-			}
-		}
-	}
 }

@@ -261,7 +261,7 @@ func (h *Host) runShard(l *shardLoop) {
 
 func (l *shardLoop) do(w *work) {
 	for _, a := range w.answers {
-		if a.batch != nil {
+		if a.batch != nil && !a.batch.early {
 			l.inFlight--
 		}
 		l.shard.flushed(a.batch, a.err)

@@ -67,15 +67,18 @@ type Batch struct {
 	// Writes go to the journal in order, all before one Flush.
 	Writes []journal.Write
 
-	shard *Shard
-	after []afterFlush
-	next  int // first write not yet appended
+	shard  *Shard
+	after  []afterFlush
+	next   int   // first write not yet appended
+	resets []int // writes whose mark is a snapshot's: the log before it is gone
+	early  bool  // not a batch of its own: what may be said before the rest of one
 }
 
 // afterFlush is delivered to raft or sent to peers after the batch's flush.
 type afterFlush struct {
 	group     *Group
 	responses []raftpb.Message
+	writes    int  // those of the batch's writes that are before it
 	write     bool // ends a write of the group
 	restored  bool // ends the write of a snapshot's mark
 }
@@ -252,8 +255,11 @@ func (s *Shard) receive(m Message) {
 	case raftpb.MsgApp:
 		// A joining replica knows no members and so cannot follow their
 		// changes from the first entry on: it begins with a snapshot.
-		if len(g.conf.Voters) == 0 && m.Index == 0 || len(m.Entries) > 0 && s.crowded() {
+		if len(g.conf.Voters) == 0 && m.Index == 0 {
 			return
+		}
+		if len(m.Entries) > 0 && s.crowded() {
+			m.Entries = g.small(m.Entries)
 		}
 	case raftpb.MsgPreVote, raftpb.MsgVote:
 		// A leader whose broker is gone protects nobody from an election.
@@ -270,10 +276,21 @@ func (s *Shard) receive(m Message) {
 	g.step(m.Message)
 }
 
-// crowded reports whether a follower has no room for more entries: they are
-// passed over, as if they were lost, and the leader sends them again. What
-// comes with a full journal would wait in memory without end.
+// crowded reports whether a follower has no room for more entries with data:
+// they are passed over, as if they were lost, and the leader sends them again.
+// What comes with a full journal would wait in memory without end.
 func (s *Shard) crowded() bool { return s.full() || s.held > s.heldMax+messageBytesMax }
+
+// small gives the first of the entries that need no room: the log has them, or
+// they hold none of clients' data. A new leader's first entry is such, and
+// without it nothing is committed, so nothing released.
+func (g *Group) small(entries []raftpb.Entry) []raftpb.Entry {
+	n := slices.IndexFunc(entries, func(e raftpb.Entry) bool { return !g.log.holds(e.Index, e.Term) })
+	if n < 0 {
+		return entries
+	}
+	return entries[:n+own(entries[n:])]
+}
 
 // tick advances the clocks of the groups that need one.
 func (s *Shard) tick() {
@@ -347,20 +364,22 @@ func (s *Shard) emit(g *Group, w journal.Write, responses []raftpb.Message) {
 		return
 	}
 	g.writesInFlight++
-	b.after = append(b.after, afterFlush{group: g, responses: responses, write: true})
+	b.after = append(b.after, afterFlush{group: g, responses: responses, writes: len(b.Writes), write: true})
 }
 
 // after adds what is to be delivered when all writes of the group so far are
 // durable.
 func (s *Shard) after(g *Group, responses []raftpb.Message) {
 	b := s.current()
-	b.after = append(b.after, afterFlush{group: g, responses: responses})
+	b.after = append(b.after, afterFlush{group: g, responses: responses, writes: len(b.Writes)})
 }
 
-// restoredAfter tells the machine when a snapshot's mark is durable.
+// restoredAfter tells the machine when a snapshot's mark, the last write, is
+// durable.
 func (s *Shard) restoredAfter(g *Group) {
 	b := s.current()
-	b.after = append(b.after, afterFlush{group: g, restored: true})
+	b.resets = append(b.resets, len(b.Writes)-1)
+	b.after = append(b.after, afterFlush{group: g, writes: len(b.Writes), restored: true})
 }
 
 func (s *Shard) send(g *Group, m raftpb.Message) {
