@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"testing/cryptotest"
 
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -159,6 +160,58 @@ func TestMarkTakesConfStateAlongInFullJournal(t *testing.T) {
 		}
 	})
 	rest(n)
+}
+
+// A follower's disk is full with entries of a leader waiting for room, and the
+// leader's broker is lost, with no third one in reach: votes do not wait behind
+// the entries, so another leads, and nothing that was not durable was said to
+// be. When there is room again all goes on.
+func TestVotesPassFullJournal(t *testing.T) {
+	for _, behind := range []bool{false, true} {
+		cryptotest.SetGlobalRandom(t, 1)
+		c := newCluster(t, 1, 1, Fault{})
+		c.lastedSince(t, 20)
+		first := c.leaderOf(0)
+		full, other := c.members[first.id%3], c.members[(first.id+1)%3]
+		full.disk.SetCapacity(1)
+		var dark []int
+		if behind { // the other one has less, and so cannot lead
+			dark = []int{other.id}
+		}
+		for i := 0; !full.node.Stats().Full; i++ {
+			if i > 100 {
+				t.Fatal("the journal is never full")
+			}
+			c.proposeOnLeader(func(g *Group) { _, _ = g.Propose([]byte(strings.Repeat("x", 100<<10))) })
+			c.beat(dark...)
+		}
+		if !waits(full.node, func(w *journal.Write) bool { return len(w.Entries) > 0 }) {
+			t.Fatal("nothing waits: the test tests nothing")
+		}
+		c.lose(first, true)
+		term, led := uint64(0), false
+		for range 60 {
+			c.beat()
+			led = led || full.tape[0].lead.Leading || other.tape[0].lead.Leading
+		}
+		if !led {
+			t.Errorf("behind %t: nobody leads without the lost broker", behind)
+		}
+		_ = full.node.Do(groupID(0), func(g *Group) { term = g.hard.Term })
+		rest(full.node)
+		_, kept := openJournal(t, full.disk.CrashClone(c.rng))
+		if len(kept) != 1 || kept[0].HardState.Term != term {
+			t.Errorf("behind %t: the journal knows %+v of term %d", behind, kept[0].HardState, term)
+		}
+		full.disk.SetCapacity(1 << 30)
+		c.lastedSince(t, 60)
+		c.proposeOnLeader(func(g *Group) { _, _ = g.Propose([]byte("on")) })
+		c.beats(10)
+		if a, b := full.tape[0], other.tape[0]; a.committed != a.last() || a.committed != b.committed {
+			t.Errorf("behind %t: committed %d of %d, and %d of %d", behind, a.committed, a.last(), b.committed, b.last())
+		}
+		c.verify(t)
+	}
 }
 
 // waits reports whether a write that finds no room is such.

@@ -25,14 +25,16 @@
 //     forwarding is off, and every refusal comes before raft is asked.
 //   - A state machine may refuse an entry. Then the replica stops before the
 //     entry is written or acknowledged.
-//   - The journal gets a group's writes in the order raft made them. The commit
+//   - The journal gets a group's writes in the order raft made them, but for
+//     states that pass entries without room. The commit
 //     index in them is the applied one, and a ConfState stands in the same
 //     write or before, so both agree after a crash.
 //   - Terms stay below 2^31, since they are Kafka's leader epochs.
 //   - A failed flush is final: every replica stops, nothing that waited for the
-//     flush is said, nothing is retried. A full journal is not a failure: new
-//     proposals are refused, what raft holds waits for room, marks and removals
-//     pass because they make room.
+//     flush is said, nothing is retried. A full journal is not a failure: no
+//     entries with data are proposed or accepted; those that raft holds fit, or
+//     wait for room on a full disk, while states, votes, marks and removals pass
+//     them (overtake.go).
 //
 // Membership: a replica founds its group, joins one, or goes on from what the
 // journal has (Origin). Members come as learners and become voters when they
