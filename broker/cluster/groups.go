@@ -14,8 +14,8 @@ import (
 // GroupStatus is a partition's group as the broker asked sees it.
 type GroupStatus struct {
 	Partition record.PartitionID
-	// Leading: this broker leads it, in Term, and is ready; without it nothing
-	// else is said.
+	// Leading: this broker leads it, in Term, is ready, and its members are
+	// durable here; without it nothing else is said.
 	Leading   bool
 	Term      uint64
 	Replica   uint64 // the leader's own
@@ -55,7 +55,7 @@ func (h hostGroups) Status(ctx context.Context, ids []record.PartitionID) []Grou
 
 func statusOf(g *multiraft.Group) GroupStatus {
 	s := GroupStatus{Partition: g.ID()}
-	if l := g.Leadership(); !l.Leading || !l.Ready {
+	if l := g.Leadership(); !l.Leading || !l.Ready || !g.Settled() {
 		return s
 	} else {
 		s.Term = l.Term

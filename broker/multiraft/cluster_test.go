@@ -34,6 +34,7 @@ type cluster struct {
 	confirmed int // leaders by ReadIndex
 	trace     []string
 	faults    []string
+	onSend    func(m *clusterMember, messages []Message) // nil for nobody
 }
 
 type clusterMember struct {
@@ -150,6 +151,9 @@ func (c *cluster) fail(format string, args ...any) {
 // Send implements Transport; the network keeps copies.
 func (m *clusterMember) Send(messages []Message) {
 	m.c.sent += len(messages)
+	if m.c.onSend != nil {
+		m.c.onSend(m, messages)
+	}
 	for _, msg := range messages {
 		if m.c.calm || m.c.rng.IntN(12) > 0 {
 			m.c.net = append(m.c.net, msg)

@@ -3,6 +3,7 @@ package multiraft
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	etcdraft "go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -36,11 +37,15 @@ type Group struct {
 	// below it; log.markIndex says from where on.
 	mark record.Index
 	// conf is the membership at applied.
-	conf           raftpb.ConfState
-	confDirty      bool   // conf is newer than what the journal was given
-	confIndex      uint64 // conf has held since this entry, 0 is since ever
-	uncommitted    int64  // bytes of entries above applied
-	writesInFlight int    // batches with writes of this group not yet flushed
+	conf      raftpb.ConfState
+	confDirty bool   // conf is newer than what the journal was given
+	confIndex uint64 // conf has held since this entry, 0 is since ever
+	// unsettled are the changes of members in the log whose ConfState is not
+	// durable here, in order; heldBack are messages that tell of their commit.
+	unsettled      []uint64
+	heldBack       []raftpb.Message
+	uncommitted    int64 // bytes of entries above applied
+	writesInFlight int   // batches with writes of this group not yet flushed
 
 	dirty   bool // is in shard.dirty
 	ticking bool // is in shard.ticking
@@ -206,6 +211,7 @@ func (g *Group) Entries(lo, hi record.Index, bytesMax int) []Entry {
 func (g *Group) enter(e raftpb.Entry) error {
 	g.idle = 0
 	g.log.append(e)
+	g.noteChange(&e)
 	n := int64(len(e.Data))
 	g.uncommitted += n
 	g.shard.uncommitted += n
@@ -216,6 +222,7 @@ func (g *Group) enter(e raftpb.Entry) error {
 // cut takes entries above last out of the log and tells the machine.
 func (g *Group) cut(last uint64) {
 	n := g.log.truncate(last)
+	g.unsettled = slices.DeleteFunc(g.unsettled, func(i uint64) bool { return i > last })
 	g.uncommitted -= n
 	g.shard.uncommitted -= n
 	g.shard.held -= n
@@ -256,6 +263,7 @@ func (g *Group) stop(err error) {
 	s.uncommitted -= g.uncommitted
 	s.held -= g.log.bytes
 	g.uncommitted, g.log.entries, g.log.bytes = 0, nil, 0
+	g.heldBack = nil
 	g.log.markIndex = max(g.log.markIndex, g.applied)
 	if g.resting {
 		g.resting = false

@@ -20,6 +20,46 @@ const readsMax = 1024
 // ConfState is the group's membership as applied here.
 func (g *Group) ConfState() raftpb.ConfState { return g.conf }
 
+// Settled reports that ConfState is durable here: what rests on it, as giving
+// up a replica that is no member any more, may be done.
+func (g *Group) Settled() bool { return len(g.unsettled) == 0 || g.unsettled[0] > g.applied }
+
+// noteChange remembers a change of members that came into the log.
+func (g *Group) noteChange(e *raftpb.Entry) {
+	if e.Type != raftpb.EntryNormal {
+		g.unsettled = append(g.unsettled, e.Index)
+	}
+}
+
+// settled notes that the ConfState at an Index is durable, and sends what told
+// of it.
+func (g *Group) settled(at uint64) {
+	g.unsettled = slices.DeleteFunc(g.unsettled, func(i uint64) bool { return i <= at })
+	back := g.heldBack
+	g.heldBack = nil
+	for _, m := range back {
+		g.shard.send(g, m)
+	}
+}
+
+// holdsBack reports whether a message is kept until the members it tells of
+// are durable here. A replica that hears that it was removed forgets the group,
+// so if the others, after a power cut, knew the old members only, nobody could
+// lead. Heartbeats go at once and tell less.
+func (g *Group) holdsBack(m *raftpb.Message) bool {
+	if len(g.unsettled) == 0 || m.Commit < g.unsettled[0] || g.removed || g.shard.cfg.Fault.AckBeforeFlush {
+		return false
+	}
+	switch m.Type {
+	case raftpb.MsgHeartbeat:
+		m.Commit = g.unsettled[0] - 1
+	case raftpb.MsgApp:
+		g.heldBack = append(g.heldBack, *m)
+		return true
+	}
+	return false
+}
+
 // ProposeConfChangeV2 proposes a change of membership and gives the entry that
 // it is in; it holds once that is committed (Commit, then ConfState). Several
 // changes at once go through a joint configuration, which raft leaves by
@@ -34,6 +74,9 @@ func (g *Group) ProposeConfChangeV2(cc raftpb.ConfChangeV2) (record.Index, error
 	g.wake()
 	if g.handle(); g.stopped != nil || !g.lead.Leading {
 		return 0, g.admit(1)
+	}
+	if !g.Settled() {
+		return 0, fmt.Errorf("%w: group %s: the last change of members is not durable yet", ErrDropped, g.id)
 	}
 	if err := g.checkChange(cc); err != nil {
 		return 0, fmt.Errorf("change members of group %s: %w", g.id, err)

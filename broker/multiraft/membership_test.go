@@ -3,6 +3,7 @@ package multiraft
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"testing"
 	"testing/cryptotest"
 
@@ -122,6 +123,54 @@ func TestMembershipChanges(t *testing.T) {
 			t.Errorf("node %d: log ends with %+v", m.id, a.at(a.committed))
 		}
 	}
+	for _, f := range c.faults {
+		t.Error(f)
+	}
+}
+
+// A group of one moves to another broker, whose power fails at once. The old
+// replica forgets the group when it hears that its removal is committed, so
+// whoever says so must know the new members after the power cut: else nobody
+// could ever lead.
+func TestCommittedMembersAreDurableBeforeOthersHear(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	c := newGroupOfOne(t, 1)
+	for _, m := range c.members[1:] {
+		m.start(t, GroupConfig{Voters: []uint64{1}})
+	}
+	c.change(t, changes(raftpb.ConfChangeAddLearnerNode, 2), sameMembers("[1] [2] []"))
+	c.change(t, changes(raftpb.ConfChangeAddNode, 2), sameMembers("[1 2] [] []"))
+	c.lead(t, 2)
+	removal, told := uint64(0), false
+	c.onSend = func(m *clusterMember, messages []Message) {
+		for _, msg := range messages {
+			if m.id != 2 || removal == 0 || msg.Commit < removal || told {
+				continue
+			}
+			told = true
+			disk := m.disk.CrashClone(rand.New(rand.NewPCG(1, 5)))
+			if _, groups := openJournal(t, disk); fmt.Sprint(groups[0].ConfState.Voters) != "[2]" {
+				t.Errorf("%s says that entry %d is committed; after a power cut the voters are %v", msg.Type, msg.Commit, groups[0].ConfState.Voters)
+			}
+		}
+	}
+	c.proposeOnLeader(func(g *Group) {
+		at, err := g.ProposeConfChangeV2(changes(raftpb.ConfChangeRemoveNode, 1))
+		if err != nil {
+			t.Error(err)
+		}
+		removal = uint64(at)
+	})
+	c.beats(20)
+	if err := c.members[0].tape[0].stopped; !errors.Is(err, ErrRemoved) || !told {
+		t.Errorf("removed replica stopped with %v, told %t", err, told)
+	}
+	c.proposeOnLeader(func(g *Group) {
+		if !g.Settled() {
+			t.Error("the members are not settled")
+		}
+	})
+	rest(c.members[1].node)
 	for _, f := range c.faults {
 		t.Error(f)
 	}

@@ -29,6 +29,7 @@ func (g *Group) handle() {
 			return
 		}
 		if g.removed && g.stopped == nil {
+			g.settled(g.applied) // those who stay are to know
 			g.shard.remove(g.id, ErrRemoved)
 		}
 	}
@@ -80,6 +81,9 @@ func (g *Group) tellLead(soft *etcdraft.SoftState) {
 		return
 	}
 	lost := g.lead.Leading && (!l.Leading || l.Term != g.lead.Term)
+	if lost {
+		g.heldBack = nil
+	}
 	g.lead, g.idle = l, 0
 	if g.soft.Lead != 0 {
 		g.campaignIn, g.tries = 0, 0

@@ -78,9 +78,10 @@ type Batch struct {
 type afterFlush struct {
 	group     *Group
 	responses []raftpb.Message
-	writes    int  // those of the batch's writes that are before it
-	write     bool // ends a write of the group
-	restored  bool // ends the write of a snapshot's mark
+	writes    int    // those of the batch's writes that are before it
+	write     bool   // ends a write of the group
+	conf      uint64 // one above the Index at which the ConfState in it holds; 0: none is in it
+	restored  bool   // ends the write of a snapshot's mark
 }
 
 // newShard makes a core for one of cfg.Shards shards; cfg was validated.
@@ -196,7 +197,10 @@ func (g *Group) restore(gc GroupConfig, known *journal.Group) error {
 	g.savedTerm, g.savedVote = l.hard.Term, l.hard.Vote
 	g.applied, g.mark = l.hard.Commit, record.Index(l.markIndex)
 	for i := range l.entries {
-		if e := &l.entries[i]; e.Type != raftpb.EntryNormal && e.Index <= g.applied {
+		switch e := &l.entries[i]; {
+		case e.Index > g.applied:
+			g.noteChange(e)
+		case e.Type != raftpb.EntryNormal:
 			g.confIndex = e.Index
 		}
 	}
@@ -360,11 +364,18 @@ func (s *Shard) emit(g *Group, w journal.Write, responses []raftpb.Message) {
 	b := s.current()
 	b.Writes = append(b.Writes, w)
 	if s.cfg.Fault.AckBeforeFlush {
+		if w.ConfState != nil {
+			g.settled(w.HardState.Commit)
+		}
 		g.respond(responses)
 		return
 	}
 	g.writesInFlight++
-	b.after = append(b.after, afterFlush{group: g, responses: responses, writes: len(b.Writes), write: true})
+	a := afterFlush{group: g, responses: responses, writes: len(b.Writes), write: true}
+	if w.ConfState != nil {
+		a.conf = w.HardState.Commit + 1
+	}
+	b.after = append(b.after, a)
 }
 
 // after adds what is to be delivered when all writes of the group so far are
@@ -383,6 +394,9 @@ func (s *Shard) restoredAfter(g *Group) {
 }
 
 func (s *Shard) send(g *Group, m raftpb.Message) {
+	if g.holdsBack(&m) {
+		return
+	}
 	switch m.Type {
 	case raftpb.MsgHeartbeat:
 		g.sinceBeat = 0
@@ -456,6 +470,9 @@ func (s *Shard) flushed(b *Batch, err error) {
 		}
 		if a.restored {
 			a.group.machine.(Snapshotter).Restored()
+		}
+		if a.conf > 0 {
+			a.group.settled(a.conf - 1)
 		}
 		a.group.respond(a.responses)
 	}

@@ -31,7 +31,7 @@ type sent struct {
 // makeSnapshot is raft's Storage.Snapshot.
 func (g *Group) makeSnapshot() (raftpb.Snapshot, error) {
 	m, ok := g.machine.(Snapshotter)
-	if !ok {
+	if !ok || !g.Settled() {
 		return raftpb.Snapshot{}, etcdraft.ErrSnapshotTemporarilyUnavailable
 	}
 	// The membership known is that at confIndex and after.
@@ -202,6 +202,7 @@ func (g *Group) restoreTo(s *raftpb.Snapshot) {
 	g.log.markIndex, g.log.markTerm = at.Index, at.Term
 	g.applied, g.mark = at.Index, record.Index(at.Index)
 	g.conf, g.confDirty, g.confIndex = at.ConfState, true, at.Index
+	g.unsettled, g.heldBack = nil, nil
 	data := g.machine.(Snapshotter).Restore(Snapshot{Index: record.Index(at.Index), Term: at.Term, ConfState: at.ConfState, Data: s.Data, Node: -1})
 	g.restored = &journal.Mark{Index: record.Index(at.Index), Term: at.Term, Data: data}
 	g.shard.clock(g)

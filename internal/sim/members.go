@@ -116,7 +116,7 @@ func (l *life) changeMembers() error {
 	c := l.node.c
 	for _, id := range c.groupIDs() {
 		_ = l.raft.Do(id, func(g *multiraft.Group) { // busy: the next turn
-			if g.Leadership().Ready {
+			if g.Leadership().Ready && g.Settled() {
 				if cc, more := nextChange(g.ConfState(), c.assigned[id]); more {
 					_, _ = g.ProposeConfChangeV2(cc) // refused: the next turn
 				} else {
