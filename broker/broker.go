@@ -203,14 +203,24 @@ func (b *Broker) openRaft(context.Context) error {
 	if err := b.checkJournal(); err != nil {
 		return err
 	}
+	end, err := loadJournalEnd(b.cfg.DataDir)
+	if err != nil {
+		return err
+	}
 	j, recovered, err := journal.Open(journal.Config{
-		FS: b.disk, Dir: journalDir, ClusterID: b.identity.ClusterID, Incarnation: b.identity.Incarnation,
+		FS: b.disk, Dir: journalDir, EndMin: end, ClusterID: b.identity.ClusterID, Incarnation: b.identity.Incarnation,
 		Salt: randomUint64, Log: b.log, Beside: beside,
 	})
+	if errors.Is(err, journal.ErrOlder) {
+		return fmt.Errorf("data directory %s has another journal than it had: bring that one back, or empty the directory so that the broker joins anew: %w", b.cfg.DataDir, err)
+	}
 	if err != nil {
 		return fmt.Errorf("open journal: %w", err)
 	}
 	b.journal = j
+	if err := saveJournalEnd(b.cfg.DataDir, j.End()); err != nil {
+		return err
+	}
 	cfg := multiraft.Config{
 		Node: b.cfg.NodeID, Shards: runtime.GOMAXPROCS(0), Journal: j, Recovered: recovered, Log: b.log,
 		HeldBytesMax: b.cfg.Memory / 2, UncommittedBytesMax: b.cfg.Memory / 4, TickEvery: b.cfg.tickEvery,
@@ -559,7 +569,11 @@ func (b *Broker) Close() error {
 		errs = append(errs, b.controller.Close())
 	}
 	if b.journal != nil {
-		errs = append(errs, b.journal.Close())
+		if err := b.journal.Close(); err != nil {
+			errs = append(errs, err)
+		} else {
+			errs = append(errs, saveJournalEnd(b.cfg.DataDir, b.journal.End()))
+		}
 	}
 	if b.unlock != nil {
 		errs = append(errs, b.unlock())

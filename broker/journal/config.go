@@ -42,6 +42,11 @@ type Config struct {
 	// LiveBytesMaxDefault.
 	LiveBytesMax int64
 
+	// EndMin is the highest End that is known of this directory: one that ends
+	// before it, or is empty, is refused with ErrOlder and left as it is. 0: none
+	// is known.
+	EndMin int64
+
 	// Salt gives a random number per use of a file. It keeps a client from
 	// writing record values that look like journal records. Nil uses none.
 	Salt func() uint64

@@ -24,6 +24,10 @@ var (
 	// ErrCorrupt: bytes that were durable are wrong. The replicas of this disk
 	// do not start. The error is a *CorruptError.
 	ErrCorrupt = errors.New("journal is corrupt")
+	// ErrOlder: the directory once held more (Config.EndMin): it was emptied, or
+	// is a copy of before. Votes and entries that were promised are missing; the
+	// replicas of this disk must not start.
+	ErrOlder = errors.New("journal is older than it was")
 	// ErrClosed: the journal was closed.
 	ErrClosed = errors.New("journal is closed")
 )

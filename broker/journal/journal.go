@@ -347,6 +347,10 @@ func (j *Journal) Pinning(limit int) []record.PartitionID {
 	return nil
 }
 
+// End is the journal position before which everything is durable. It never
+// falls, over restarts too.
+func (j *Journal) End() int64 { return j.durable }
+
 // Direct reports whether the journal is written by direct I/O.
 func (j *Journal) Direct() bool { return j.cfg.FS.Direct() }
 

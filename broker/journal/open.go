@@ -41,6 +41,9 @@ func Open(cfg Config) (j *Journal, groups []Group, err error) {
 		return j, nil, err
 	}
 	if len(j.live) == 0 {
+		if err := j.checkEnd(0); err != nil {
+			return j, nil, err
+		}
 		return j, nil, errors.Join(j.removeUnfinished(bad), j.start())
 	}
 	r := replay{journal: j, entries: map[record.PartitionID]*entryLog{}}
@@ -51,11 +54,23 @@ func Open(cfg Config) (j *Journal, groups []Group, err error) {
 	if err != nil {
 		return j, nil, err
 	}
+	if err := j.checkEnd(disk.RoundUp(r.end)); err != nil {
+		return j, nil, err
+	}
 	j.dropUnneeded(r.needed)
 	if err := j.removeUnfinished(bad); err != nil {
 		return j, nil, err
 	}
 	return j, groups, errors.Join(j.resume(&r), j.retireFree())
+}
+
+// checkEnd refuses a journal that ends before it once did, before anything of
+// it is changed.
+func (j *Journal) checkEnd(end int64) error {
+	if end < j.cfg.EndMin {
+		return fmt.Errorf("%w: it ends at position %d, it had come to %d", ErrOlder, end, j.cfg.EndMin)
+	}
+	return nil
 }
 
 // findFiles opens every journal file: the chain of uses into live, oldest
