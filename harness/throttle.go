@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -24,8 +25,32 @@ type throttle struct {
 }
 
 // openThrottle mounts a hierarchy that can bound block devices, in the
-// harness's own mount namespace.
+// harness's own mount namespace, and tries it.
 func openThrottle(ctx context.Context, dir string) (*throttle, error) {
+	t, err := mountThrottle(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	probe := exec.CommandContext(ctx, "sleep", "60")
+	if err := probe.Start(); err != nil {
+		return nil, fmt.Errorf("start a process to hold: %w", err)
+	}
+	defer func() { _ = probe.Process.Kill(); _ = probe.Wait() }()
+	bound := "blkio.throttle.write_iops_device"
+	if t.unified {
+		bound = "io.max"
+	}
+	err = t.hold(clientsHost, probe.Process.Pid)
+	if err == nil {
+		_, err = os.Stat(filepath.Join(t.group(clientsHost), bound))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("try a control group: %w", err)
+	}
+	return t, nil
+}
+
+func mountThrottle(ctx context.Context, dir string) (*throttle, error) {
 	at := filepath.Join(dir, "cgroup")
 	if err := os.MkdirAll(at, 0o755); err != nil {
 		return nil, fmt.Errorf("make mount point: %w", err)
