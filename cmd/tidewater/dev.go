@@ -86,7 +86,11 @@ func serve(c *cobra.Command, cfg broker.Config, banner func(io.Writer, *broker.B
 	if err := cfg.Validate(); err != nil {
 		return usageError{err}
 	}
-	b, err := broker.Open(c.Context(), cfg, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	if err := coarseTimers(); err != nil {
+		log.Info("the system's timers stay fine, which costs CPU time", "error", err)
+	}
+	b, err := broker.Open(c.Context(), cfg, log)
 	if err != nil {
 		return err
 	}
