@@ -162,6 +162,14 @@ func (v *versus) pinned(cmd *exec.Cmd) *exec.Cmd {
 	return cmd
 }
 
+// kill ends the brokers at once: a Kafka that lost its quorum would wait for it,
+// and nothing of what it holds is read any more.
+func (r *running) kill() {
+	for _, pid := range r.pids {
+		_ = syscall.Kill(pid, syscall.SIGKILL) // the failover row may have ended it
+	}
+}
+
 // awaitBrokers waits until all are in each one's metadata.
 func awaitBrokers(ctx context.Context, p *process, brokers []string) error {
 	return wait(ctx, readyAfter, p.name+" to serve", func() (bool, error) {

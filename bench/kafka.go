@@ -156,6 +156,9 @@ func (v *versus) contend(ctx context.Context, c contender, nodes int, chosen []r
 		return err
 	}
 	r.name, r.v, r.w, r.nodes = c.name, v, w, nodes
+	if c.name != tidewater {
+		defer r.kill()
+	}
 	if err := r.warmUp(ctx); err != nil {
 		return fmt.Errorf("warm up: %w", err)
 	}

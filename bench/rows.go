@@ -39,6 +39,9 @@ const (
 	// failoverRate is low enough that the acks' gap is the failure's and not the load's.
 	failoverRate = 5e6
 	afterwards   = "then written by the system"
+	// readerSecondsMax is longer than any run beside a reader, also on a broker
+	// that does not keep up.
+	readerSecondsMax = 3600
 )
 
 func rows() []row {
@@ -225,7 +228,7 @@ func readerRow(ctx context.Context, r *running, of row) error {
 		reads, stop := context.WithCancel(ctx)
 		defer stop()
 		s := r.spec(generator.Fetch, history)
-		s.Round, s.Seconds = true, 2*s.Seconds // until it is stopped
+		s.Round, s.Seconds = true, readerSecondsMax // until it is stopped
 		done := make(chan error, 1)
 		go func() {
 			_, _, err := r.v.generate(reads, r.name, of.name+" reader", s)
@@ -235,7 +238,7 @@ func readerRow(ctx context.Context, r *running, of row) error {
 		ended := reads.Err() == nil && len(done) > 0
 		stop()
 		if reader := <-done; ended {
-			err = errors.Join(err, fmt.Errorf("the reader of history ended early: %w", reader))
+			err = errors.Join(err, errors.New("the reader of history ended early"), reader)
 		}
 		return err
 	})
