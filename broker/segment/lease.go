@@ -44,7 +44,8 @@ func (r *Lease) alloc(n int) []byte {
 	}
 	b := r.cache.spareRead()
 	if b == nil {
-		b = disk.Alloc(readBufferBytes)
+		// In huge pages a direct read pins one page, and not hundreds.
+		b = disk.AllocHuge(readBufferBytes)
 	}
 	r.bufs = append(r.bufs, b)
 	return b[:n]

@@ -88,7 +88,7 @@ func serve(c *cobra.Command, cfg broker.Config, banner func(io.Writer, *broker.B
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	if err := coarseTimers(); err != nil {
-		log.Info("the system's timers stay fine, which costs CPU time", "error", err)
+		log.Info("timers could not be made coarse, which costs CPU time", "error", err)
 	}
 	b, err := broker.Open(c.Context(), cfg, log)
 	if err != nil {
