@@ -49,8 +49,9 @@ lint: ## gofmt, vet, staticcheck, the tree's own rules
 	$(GO) run honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK_VERSION) ./...
 	$(GO) test ./internal/lint
 
-e2e: build ## the same road with kcat, librdkafka, the Java client, PyIceberg and DuckDB
+e2e: build ## the same road with kcat, librdkafka, the Java client, PyIceberg and DuckDB; Kafka's operator tools on three brokers
 	./e2e/run
+	./e2e/operator
 
 docker-test: build ## the image and docker-compose.yml: up, restarts, a kill, log and table agree; needs Docker
 	./e2e/docker
