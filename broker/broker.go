@@ -77,6 +77,7 @@ type Broker struct {
 
 	made     bool         // this start gave the controller its identity
 	restored *restorePlan // until every partition of a restore has begun
+	recovery *recoverPlan // until a recovery from a lost majority is committed
 
 	// clusterID and receiver are what the network asks for while they may not
 	// be there yet.
@@ -189,6 +190,9 @@ func (b *Broker) openDisk(context.Context) error {
 	if b.restored, err = loadRestore(b.cfg.DataDir); err != nil {
 		return err
 	}
+	if b.recovery, err = loadRecovery(b.cfg.DataDir); err != nil {
+		return err
+	}
 	id.upgrade()
 	id.begin(time.Now())
 	if err := id.save(b.cfg.DataDir); err != nil {
@@ -218,6 +222,9 @@ func (b *Broker) openRaft(context.Context) error {
 		return fmt.Errorf("open journal: %w", err)
 	}
 	b.journal = j
+	if err := b.recovery.reform(j, recovered, b.log); err != nil {
+		return err
+	}
 	if err := saveJournalEnd(b.cfg.DataDir, j.End()); err != nil {
 		return err
 	}
@@ -274,7 +281,7 @@ func (b *Broker) openController(ctx context.Context) error {
 		DefaultPartitions: b.cfg.DefaultPartitions, DefaultReplicationFactor: b.cfg.replicationFactor(), Log: b.log,
 	}
 	if b.network != nil {
-		cfg.Peers, cfg.Groups, cfg.Sizes = peers{b.network}, cluster.GroupsOn(b.host), b.sizes
+		cfg.Peers, cfg.Groups, cfg.Sizes = secured{peers{b.network}, b.cfg.RPCCA}, cluster.GroupsOn(b.host), b.sizes
 	}
 	var err error
 	if b.controller, err = cluster.Open(cfg); err != nil {
@@ -284,6 +291,9 @@ func (b *Broker) openController(ctx context.Context) error {
 		return fmt.Errorf("start controller: %w", err)
 	}
 	if err := b.meetController(ctx); err != nil {
+		return err
+	}
+	if err := b.finishRecovery(ctx); err != nil {
 		return err
 	}
 	if err := b.finishRestore(ctx); err != nil {

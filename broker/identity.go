@@ -44,7 +44,7 @@ type identity struct {
 	// while everything else seemed well.
 	InBucket bool `json:"in_bucket"`
 	// Controller is the broker's place in the controller's group, nil until it
-	// has one. It never changes.
+	// has one. Only a recovery from a lost majority changes it.
 	Controller *membership `json:"controller,omitempty"`
 }
 

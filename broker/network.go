@@ -2,6 +2,9 @@ package broker
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -77,6 +80,12 @@ func (b *Broker) openMembership(ctx context.Context) error {
 		}
 		m = &alone
 	}
+	if m != nil {
+		*m = b.recovery.recoveredMembership(*m)
+		if err := b.stillPlaced(ctx, m); err != nil {
+			return err
+		}
+	}
 	if b.network != nil {
 		joined, err := b.join(ctx, m, seeds)
 		if err != nil {
@@ -91,7 +100,7 @@ func (b *Broker) openMembership(ctx context.Context) error {
 // join answers others who look for a cluster, and looks for one itself if it
 // has none.
 func (b *Broker) join(ctx context.Context, m *cluster.Membership, seeds []string) (cluster.Membership, error) {
-	joiner := cluster.NewJoiner(cluster.JoinConfig{Registration: b.registration(), Seeds: seeds, Peers: peers{b.network}, Save: b.saveMembership, Log: b.log}, m)
+	joiner := cluster.NewJoiner(cluster.JoinConfig{Registration: b.registration(), Seeds: seeds, Peers: secured{peers{b.network}, b.cfg.RPCCA}, Save: b.saveMembership, Log: b.log}, m)
 	b.handle(cluster.MethodHello, joiner.Hello)
 	b.made = b.made || m == nil
 	joined, err := joiner.Join(ctx)
@@ -207,4 +216,28 @@ func (b *Broker) up(node int32) bool {
 	}
 	_, ok := b.network.Up(node)
 	return ok
+}
+
+// secured are peers of whom one that does not speak, for TLS's sake, is told
+// apart, with what to do; ca is the file that says whom this broker trusts.
+type secured struct {
+	peers
+	ca string
+}
+
+// Ask implements cluster.Peers.
+func (p secured) Ask(ctx context.Context, addr string, m cluster.Method, request []byte) ([]byte, error) {
+	answer, err := p.peers.Ask(ctx, addr, m, request)
+	var unknown x509.UnknownAuthorityError
+	var alert *net.OpError
+	var plain tls.RecordHeaderError
+	switch {
+	case errors.As(err, &unknown):
+		err = fmt.Errorf("%w: its certificate is signed by %q, which is not in rpc-ca %s", err, unknown.Cert.Issuer, p.ca)
+	case errors.As(err, &alert) && alert.Op == "remote error":
+		err = fmt.Errorf("%w: it refuses this broker's rpc-cert: its own rpc-ca must hold who signed it", err)
+	case errors.As(err, &plain):
+		err = fmt.Errorf("%w: it does not speak TLS: give all brokers rpc-cert, rpc-key and rpc-ca, or none", err)
+	}
+	return answer, err
 }

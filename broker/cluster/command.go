@@ -48,6 +48,7 @@ const (
 	kindStepMove            = 16
 	kindSetBrokerMode       = 17
 	kindUnregisterBroker    = 18
+	kindRecover             = 19
 )
 
 func newCommand(kind uint64) Command {
@@ -88,6 +89,8 @@ func newCommand(kind uint64) Command {
 		return &SetBrokerMode{}
 	case kindUnregisterBroker:
 		return &UnregisterBroker{}
+	case kindRecover:
+		return &Recover{}
 	}
 	return nil
 }

@@ -222,6 +222,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.lookAfter(ctx) })
 	g.Go(func() error { return c.checkpoints(ctx) })
+	g.Go(func() error { return c.keepPlace(ctx) })
 	err := g.Wait()
 	select {
 	case <-c.machine.stopped:

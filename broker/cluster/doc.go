@@ -37,6 +37,10 @@
 //   - A replica begins its group as a first member only in a view that was the
 //     newest, and before the partition's first move.
 //   - A View never changes. A method's answer comes after the view shows it.
+//   - After a recovery from a lost majority (recover.go) nothing that the old
+//     members say reaches the replica that goes on: it has another id, in a
+//     term far above theirs. Between two that each lead a controller, the one
+//     with an id that the other never gave out stays.
 //   - A command that a build cannot read stops its replica: skipping it would
 //     part the replicas.
 //
@@ -44,8 +48,9 @@
 // group 0 and own State and waiters; views and leadership are atomic pointers;
 // Machine.mu guards the list of subscribers, Controller.idMu the block of
 // producer ids, Machine.requestMu who waits for a request, and none is held
-// while anything is called. Run is two more loops: one syncs the store once a
-// second, one does the leader's duties four times a second.
+// while anything is called. Run is three more loops: one syncs the store once a
+// second, one does the leader's duties four times a second, one has a leader
+// ask the others every five seconds whether it still has its place.
 //
 // After a crash: an answered change is in the journal of a majority. The store
 // holds a prefix of the commands, at least up to what was released from the

@@ -44,6 +44,8 @@ func samples() map[string]Command {
 		"step-move":         &StepMove{Partition: record.PartitionID{Topic: id}, Adding: []uint64{6}, Removing: []uint64{4}, Done: true},
 		"set-broker-mode":   &SetBrokerMode{Node: 2, Maintenance: true},
 		"unregister-broker": &UnregisterBroker{Node: 2},
+		"recover": &Recover{Node: 1, Controller: 9, Lost: []LostBroker{{Node: 2, Disk: [16]byte{5}}}, Partitions: []RecoveredReplica{{record.PartitionID{Topic: id}, 4, 8}},
+			ReplicaIDFloor: 10, ControllerIDFloor: 11, ProducerIDFloor: 12},
 	}
 }
 

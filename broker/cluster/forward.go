@@ -235,9 +235,14 @@ func (c *Controller) handlePropose(ctx context.Context, _ int32, data []byte) ([
 
 // handleRead tells how far this replica is, if it leads and a majority agrees.
 func (c *Controller) handleRead(ctx context.Context, _ int32, _ []byte) ([]byte, error) {
-	if c.leading() != nil {
+	if c.leading() != nil || c.confirm(ctx) != nil {
 		return []byte{answerNotLeader}, nil
 	}
+	return c.answerIndex(), nil
+}
+
+// confirm has a majority say that this replica leads.
+func (c *Controller) confirm(ctx context.Context) error {
 	confirmed := make(chan error, 1)
 	err := c.cfg.Raft.Do(func(p Proposer) { p.ReadIndex(func(_ record.Index, err error) { confirmed <- err }) })
 	if err == nil {
@@ -249,10 +254,7 @@ func (c *Controller) handleRead(ctx context.Context, _ int32, _ []byte) ([]byte,
 			err = ctx.Err()
 		}
 	}
-	if err != nil {
-		return []byte{answerNotLeader}, nil
-	}
-	return c.answerIndex(), nil
+	return err
 }
 
 func (c *Controller) answerIndex() []byte {

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -57,6 +58,16 @@ func decodeHello(b []byte) (hello, error) {
 		h.Member = &m
 	}
 	return h, c.end()
+}
+
+// Answers reports whether a broker answers at addr that has the disk named.
+func Answers(ctx context.Context, peers Peers, addr string, b LostBroker) bool {
+	answer, err := peers.Ask(ctx, addr, MethodHello, nil)
+	if err != nil {
+		return false
+	}
+	h, err := decodeHello(answer)
+	return err == nil && h.Node == b.Node && h.Disk == b.Disk
 }
 
 // hello reads the version that a message begins with.

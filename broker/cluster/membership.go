@@ -9,7 +9,8 @@ import (
 
 // Membership is a broker's place in a cluster. The broker keeps it in its data
 // directory from before the controller's group is started for the first time,
-// and never changes it; only a directory without one goes through Joiner.Join.
+// and never changes it, but in a recovery from a lost majority; only a directory
+// without one goes through Joiner.Join.
 type Membership struct {
 	Identity
 	// Node and Disk are whom it was given to: a copy under another node id or

@@ -95,7 +95,7 @@ func (c *Controller) takeIn(ctx context.Context, r registerCall) (Membership, er
 		return Membership{}, ErrNotReady
 	}
 	if r.Replica != 0 {
-		return c.membershipOf(v.brokers[r.ID]), v.placed(r.ID, r.Replica)
+		return c.membershipOf(v.brokers[r.ID]), c.place(ctx, r.ID, r.Replica)
 	}
 	cmd := &RegisterBroker{Registration: r.Registration}
 	if old := v.brokers[r.ID]; old != nil && old.Disk != r.Disk {
@@ -109,6 +109,26 @@ func (c *Controller) takeIn(ctx context.Context, r registerCall) (Membership, er
 		return Membership{}, err
 	}
 	return c.membershipOf(result.(*Broker)), nil
+}
+
+// place says whether a broker's replica of the controller is the one that the
+// cluster knows. It sends nobody away before a majority confirmed that this
+// broker leads, and knows the newest.
+func (c *Controller) place(ctx context.Context, node int32, replica uint64) error {
+	v := c.View()
+	err := v.placed(node, replica)
+	if !errors.Is(err, ErrFenced) {
+		return err
+	}
+	if replica >= v.nextControllerID {
+		// It has an id that was never given out here: it made a new start when
+		// this majority was taken for lost. Not it is to end, but this one.
+		return fmt.Errorf("%w: the controller that broker %d asks does not know of its recovery", ErrNotReady, node)
+	}
+	if late := c.confirm(ctx); late != nil {
+		return fmt.Errorf("%w: %w", ErrNotController, late)
+	}
+	return c.View().placed(node, replica)
 }
 
 // membershipOf is what a broker that joins is told.

@@ -12,10 +12,10 @@ import (
 func partitionCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "partition",
-		Short: "List partitions by their state, change how many replicas they have",
+		Short: "List partitions by their state, change their replicas, recover from a lost majority",
 	}
 	addAdmin(c)
-	c.AddCommand(partitionList(), partitionReplicas())
+	c.AddCommand(partitionList(), partitionReplicas(), partitionRecover())
 	return c
 }
 
