@@ -185,7 +185,11 @@ func (r *Recovery) journal(id *identity, log *slog.Logger) ([]journal.Group, err
 	if err != nil {
 		return nil, fmt.Errorf("open data directory %s: %w", r.cfg.DataDir, err)
 	}
-	j, groups, err := journal.Open(journal.Config{FS: local, Dir: journalDir, ClusterID: id.ClusterID, Incarnation: id.Incarnation, Salt: randomUint64, Log: log})
+	end, err := loadJournalEnd(r.cfg.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	j, groups, err := journal.Open(journal.Config{FS: local, Dir: journalDir, EndMin: end, ClusterID: id.ClusterID, Incarnation: id.Incarnation, Salt: randomUint64, Log: log})
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
