@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 
 // patience is how long a test waits for what must happen: far longer than it
 // takes on a machine that is busy with other tests.
-const patience = 60 * time.Second
+const patience = 90 * time.Second
 
 // until polls until ok gives nil.
 func until(t *testing.T, what string, ok func() error) {
