@@ -101,6 +101,9 @@ func PlanRecovery(v *View, node int32, lost []int32, groups []journal.Group) (*R
 	if err := r.controller(v, node, lost, known[GroupID()]); err != nil {
 		return nil, err
 	}
+	if err := r.unheard(v); err != nil {
+		return nil, err
+	}
 	// Each node takes its new ids from a part of its own, so that two that
 	// recover at the same time never share one.
 	next := (v.nextReplicaID/recoverIDGap+1)*recoverIDGap + uint64(node)<<20
@@ -177,6 +180,18 @@ func (r *RecoveryPlan) controller(v *View, node int32, lost []int32, g *journal.
 	r.Command.Controller, r.Command.ControllerIDFloor = id, id+1
 	r.Command.ProducerIDFloor = v.nextProducerID + recoverIDGap
 	r.Groups = append(r.Groups, ReformedGroup{ID: GroupID(), Replica: id, AboveTerm: max(g.HardState.Term, v.term) + recoverTermGap})
+	return nil
+}
+
+// unheard refuses a broker that the controller hears, where there is one to
+// ask: it may be this broker alone that does not reach it.
+func (r *RecoveryPlan) unheard(v *View) error {
+	for _, l := range r.Command.Lost {
+		if r.Command.Controller == 0 && !v.brokers[l.Node].Offline {
+			return fmt.Errorf("%w: broker %d answers the controller, as far as this broker knows: start this one, wait until "+
+				"'tidewater cluster status' shows the other as offline for some seconds, end this one, and try again", ErrNoRecovery, l.Node)
+		}
+	}
 	return nil
 }
 

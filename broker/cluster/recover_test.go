@@ -52,6 +52,13 @@ func lossWorld(t *testing.T, n int32, node int32, partitions ...[]int32) (*State
 // help.
 func TestRecoveryTakesOnlyWhatIsLost(t *testing.T) {
 	s, id, groups := lossWorld(t, 5, 1, []int32{2, 1, 3}, []int32{1, 4, 2}, []int32{2, 3, 4}, []int32{1})
+	if _, err := s.Apply(99, 1, RequestID{}, &SetLiveness{NowMs: 1, Offline: []int32{2}, Online: []int32{3}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := PlanRecovery(s.View(), 1, []int32{2, 3}, groups); !errors.Is(err, ErrNoRecovery) || !strings.Contains(err.Error(), "broker 3 answers the controller") {
+		t.Errorf("a broker that the controller hears is given up: %v", err)
+	}
+	s.v.brokers[3].Offline = true
 	plan, err := PlanRecovery(s.View(), 1, []int32{2, 3}, groups)
 	if err != nil {
 		t.Fatal(err)

@@ -46,7 +46,7 @@ func TestLostMajorityIsRecovered(t *testing.T) {
 	refused(t, bs.recoverArgs(0, "2,3"), "nothing was changed", "end this broker's process first")
 	bs.all[0].end(syscall.SIGTERM)
 	refused(t, bs.recoverArgs(0, "2,3", "--accept-data-loss"), "nothing was changed", "broker 2 answers", "is not lost")
-	refused(t, bs.recoverArgs(0, "2"), "nothing was changed", "no group")
+	refused(t, bs.recoverArgs(0, "2"), "nothing was changed", "broker 2 answers the controller")
 	refused(t, bs.recoverArgs(0, "1,2"), "broker 1 is this one")
 	refused(t, bs.recoverArgs(0, "7"), "there is no broker 7, only 1, 2, 3")
 	bs.start(0)
