@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -333,6 +332,7 @@ func (b *Broker) openPartitions(context.Context) error {
 		identity: segment.Identity{ClusterID: b.identity.ClusterID, Incarnation: b.identity.Incarnation},
 		host:     b.host, fs: b.disk, files: segment.NewCache(segmentFilesMax, segmentIndexBytesMax),
 		budget:   partition.NewBudget(b.cfg.Memory/memoryShares*pendingShare, b.cfg.Memory/4),
+		rot:      new(partition.Rot),
 		settings: b.controller.Settings, restored: b.restored, log: b.log,
 		leads: newLeadQueue(),
 		byID:  map[record.PartitionID]*hosted{}, forgotten: map[record.TopicID]bool{},
@@ -398,6 +398,7 @@ func (b *Broker) openLoops(context.Context) error {
 	b.loops.Go(func() error { return b.ended("topics", b.followTopics(b.done)) })
 	b.loops.Go(func() error { return b.ended("segments", b.writeSegments(b.done)) })
 	b.loops.Go(func() error { return b.ended("retention", b.retain(b.done)) })
+	b.loops.Go(func() error { return b.ended("mend", b.mend(b.done)) })
 	b.loops.Go(func() error { return b.ended("groups", b.groups.Run(b.done)) })
 	if b.network == nil {
 		b.caughtUp.Store(true)
@@ -479,41 +480,6 @@ func (b *Broker) Leader(id record.PartitionID) (int32, record.LeaderEpoch) {
 func (b *Broker) InStep(id record.PartitionID, node int32) bool {
 	h, err := b.parts.get(id)
 	return err == nil && b.network != nil && h.inStep(b.host, node, b.parts.view().PartitionOf(id))
-}
-
-// register announces this broker, with the address that clients are to use:
-// the configured one, or where it listens.
-func (b *Broker) register(ctx context.Context, listens string) error {
-	advertised := b.cfg.KafkaAdvertised
-	if advertised == "" {
-		advertised = listens
-	}
-	host, port, err := net.SplitHostPort(advertised)
-	if err != nil {
-		return fmt.Errorf("kafka-advertised: %w", err)
-	}
-	n, err := strconv.ParseInt(port, 10, 32)
-	if err != nil {
-		return fmt.Errorf("kafka-advertised: port %q: %w", port, err)
-	}
-	r := b.registration()
-	r.Listeners = []cluster.Listener{{Name: listenerKafka, Host: host, Port: int32(n)}}
-	if _, err := rand.Read(r.Boot[:]); err != nil {
-		return err
-	}
-	for {
-		if _, err = b.controller.RegisterBroker(ctx, r); err == nil {
-			return nil
-		}
-		if b.network == nil || ctx.Err() != nil || errors.Is(err, cluster.ErrFenced) || errors.Is(err, cluster.ErrInvalidRequest) {
-			return fmt.Errorf("register broker: %w", err)
-		}
-		b.log.Warn("the controller does not take this broker's registration yet", "error", err)
-		select {
-		case <-time.After(againAfter):
-		case <-ctx.Done():
-		}
-	}
 }
 
 // serve starts an HTTP server with a loop of its own.

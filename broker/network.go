@@ -2,11 +2,13 @@ package broker
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"time"
 
 	"tidewater/broker/cluster"
@@ -127,6 +129,41 @@ func (b *Broker) saveMembership(m cluster.Membership) error {
 func (b *Broker) registration() cluster.Registration {
 	return cluster.Registration{ID: b.cfg.NodeID, Rack: b.cfg.Rack, Disk: b.identity.Disk, RPCAddr: b.rpcAdvertised(),
 		Session: b.identity.Session, FeatureMin: cluster.FeatureLevel, FeatureMax: cluster.FeatureLevel}
+}
+
+// register announces this broker, with the address that clients are to use:
+// the configured one, or where it listens.
+func (b *Broker) register(ctx context.Context, listens string) error {
+	advertised := b.cfg.KafkaAdvertised
+	if advertised == "" {
+		advertised = listens
+	}
+	host, port, err := net.SplitHostPort(advertised)
+	if err != nil {
+		return fmt.Errorf("kafka-advertised: %w", err)
+	}
+	n, err := strconv.ParseInt(port, 10, 32)
+	if err != nil {
+		return fmt.Errorf("kafka-advertised: port %q: %w", port, err)
+	}
+	r := b.registration()
+	r.Listeners = []cluster.Listener{{Name: listenerKafka, Host: host, Port: int32(n)}}
+	if _, err := rand.Read(r.Boot[:]); err != nil {
+		return err
+	}
+	for {
+		if _, err = b.controller.RegisterBroker(ctx, r); err == nil {
+			return nil
+		}
+		if b.network == nil || ctx.Err() != nil || errors.Is(err, cluster.ErrFenced) || errors.Is(err, cluster.ErrInvalidRequest) {
+			return fmt.Errorf("register broker: %w", err)
+		}
+		b.log.Warn("the controller does not take this broker's registration yet", "error", err)
+		select {
+		case <-time.After(againAfter):
+		case <-ctx.Done():
+		}
+	}
 }
 
 // peers is the network as the controller sees it.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"tidewater/broker/partition"
 	"tidewater/internal/logio"
 )
 
@@ -36,6 +37,14 @@ func (b *Broker) metrics() collector {
 		gauge("log_pending_bytes", "Bytes of committed or appended batches in no segment yet.", func() float64 { p, _ := b.parts.budget.Use(); return float64(p) }),
 		gauge("log_cached_bytes", "Bytes of batches kept in memory for readers.", func() float64 { _, c := b.parts.budget.Use(); return float64(c) }),
 	}
+	rot := func() *partition.Rot { return b.parts.rot }
+	c = append(c,
+		gauge("segments_damaged", "Segments that are known to be damaged and are not mended yet.", b.damaged),
+		counter("segments_damaged_total", "Segments that were found damaged.", func() float64 { return float64(rot().Found.Load()) }),
+		counter("segments_mended_total", "Damaged segments that were made anew from another replica or the bucket.", func() float64 { return float64(rot().Mended.Load()) }),
+		counter("segments_given_total", "Damaged segments that were left to the bucket, which holds them.", func() float64 { return float64(rot().Given.Load()) }),
+		counter("scrub_bytes_total", "Bytes of segments that were read to find damage.", func() float64 { return float64(rot().Checked.Load()) }),
+	)
 	if b.tier != nil {
 		c = append(c, gauge("cache_bytes", "Bytes of bucket chunks in the disk cache.", func() float64 { return float64(b.tier.cache.Used()) }),
 			gauge("bucket_fenced", "1 once a newer incarnation owns the bucket.", func() float64 { return flag(b.tier.fenced()) }))
@@ -45,6 +54,14 @@ func (b *Broker) metrics() collector {
 		c = append(c, gauges("replica_lag_seconds", "Time from the newest batch's timestamp until it could be read here.", []string{"topic", "partition"}, b.replica.lag))
 	}
 	return c
+}
+
+func (b *Broker) damaged() float64 {
+	n := 0
+	for _, h := range b.parts.all() {
+		n += len(h.Damaged())
+	}
+	return float64(n)
 }
 
 func flag(b bool) float64 {

@@ -39,6 +39,7 @@ type hosted struct {
 	steps              steps
 	archived           bool    // it is among the partitions that go to the bucket
 	writing, retaining trouble // of the segments and the retention loop
+	mending, scrubbing trouble // of the loop that mends
 }
 
 // partitions opens, configures and removes this node's partitions as the
@@ -53,6 +54,7 @@ type partitions struct {
 	fs       disk.FS
 	files    *segment.Cache
 	budget   *partition.Budget
+	rot      *partition.Rot
 	settings func(*cluster.Topic) topicSettings
 	tier     *tier                                          // nil without a bucket
 	pin      func(record.PartitionID) (record.Offset, bool) // nil without tables
@@ -335,7 +337,7 @@ func (ps *partitions) openFiles(r *absent) (*opening, error) {
 	cfg := partition.Config{
 		ID: id, Topic: t.Name, Identity: who, Host: partition.OnHost(ps.host),
 		FS: ps.fs, Dir: fmt.Sprintf("%s/%s-%d~%s", partitionsDir, t.Name, id.Partition, id.Topic),
-		Cache: ps.files, Settings: r.settings, Budget: ps.budget, Now: time.Now, Log: ps.log,
+		Cache: ps.files, Settings: r.settings, Budget: ps.budget, Rot: ps.rot, Now: time.Now, Log: ps.log,
 		Pending:  func() { ps.pending.add(h) },
 		Restored: ps.restored.partition(id),
 	}
@@ -348,6 +350,7 @@ func (ps *partitions) openFiles(r *absent) (*opening, error) {
 	}
 	if ps.source != nil {
 		cfg.Source, cfg.Background = ps.source, ps.copies.run
+		cfg.Replicas = func() []int32 { return ps.others(id) }
 	}
 	cfg.InSync = func() int { return ps.inSync(id) }
 	if ps.pin != nil {

@@ -72,6 +72,11 @@ type Config struct {
 	// Source reaches the segments of other brokers' replicas; nil: a replica that
 	// its leader has left behind stays there.
 	Source SegmentSource
+	// Replicas gives the brokers that are up and have another replica of this
+	// partition: damaged segments are mended from them. May be nil.
+	Replicas func() []int32
+	// Rot is shared by all partitions of the broker; nil counts for this one.
+	Rot *Rot
 	// Background runs a task once on a goroutine of the caller, which ends ctx
 	// when it closes and waits for the task; it does not block. nil runs it at
 	// once: a simulation in one goroutine.
@@ -156,6 +161,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()
+	}
+	if c.Rot == nil {
+		c.Rot = new(Rot)
 	}
 	c.Identity.Partition = c.ID
 	if len(faults) > 0 {

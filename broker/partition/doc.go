@@ -27,8 +27,9 @@
 // There is no goroutine here. Append's second half, and the StateMachine calls,
 // run on the shard loop of the group. WriteSegments and Retain are steps of
 // background loops that the broker (or a simulation) runs; of these two one
-// runs at a time, the other returns without doing anything. All other methods
-// may be called from anywhere. Partition.mu guards the state; it is never held
+// runs at a time, the other returns without doing anything. Repair and Scrub
+// are those of another loop. All other methods may be called from anywhere.
+// Partition.mu guards the state; it is never held
 // across a disk, bucket, Raft or callback call. Budget.mu is taken inside no
 // other lock and takes none.
 //

@@ -58,23 +58,23 @@ func (h epochHistory) at(o record.Offset) record.LeaderEpoch {
 }
 
 // check compares the leader epochs of batches in order, which their CRCs leave
-// out, with the history.
-func (h epochHistory) check(batches [][]byte) error {
+// out, with the history. It gives how many in front are right.
+func (h epochHistory) check(batches [][]byte) (sound int, err error) {
 	if len(batches) == 0 {
-		return nil
+		return 0, nil
 	}
 	first := record.Batch(batches[0]).BaseOffset()
 	i := sort.Search(len(h), func(i int) bool { return h[i].Start > first }) - 1
-	for _, raw := range batches {
+	for n, raw := range batches {
 		b := record.Batch(raw)
 		for i+1 < len(h) && h[i+1].Start <= b.BaseOffset() {
 			i++
 		}
 		if i >= 0 && b.Epoch() != h[i].Epoch {
-			return fmt.Errorf("%w: batch at offset %d has leader epoch %d, expected %d", segment.ErrCorrupt, b.BaseOffset(), b.Epoch(), h[i].Epoch)
+			return n, fmt.Errorf("%w: batch at offset %d has leader epoch %d, expected %d", segment.ErrCorrupt, b.BaseOffset(), b.Epoch(), h[i].Epoch)
 		}
 	}
-	return nil
+	return len(batches), nil
 }
 
 // endOf answers OffsetForLeaderEpoch: the largest epoch of the log not above

@@ -26,15 +26,16 @@ import (
 // and segments on its own disk in memory, over a network that loses nothing, in
 // one goroutine. Replica ids are the brokers'.
 type fleet struct {
-	t         testing.TB
-	rng       *rand.Rand
-	now       time.Time
-	settings  topicconfig.Settings
-	remote    Remote
-	brokers   []*station
-	net       []multiraft.Message
-	fileBytes int64 // of a journal file
-	copies    int   // streams of segments that were begun
+	t           testing.TB
+	rng         *rand.Rand
+	now         time.Time
+	settings    topicconfig.Settings
+	remote      Remote
+	brokers     []*station
+	net         []multiraft.Message
+	fileBytes   int64 // of a journal file
+	copies      int   // streams of segments that were begun
+	copiedBytes int   // of these streams
 	// cutCopy ends each stream after that many bytes, 0: none.
 	cutCopy int
 	// inCopy is called in the middle of each stream.
@@ -81,6 +82,7 @@ func (b *station) Segments(ctx context.Context, node int32, _ record.PartitionID
 	if err := from.p.ServeSegments(ctx, request, &stream); err != nil {
 		return nil, err
 	}
+	b.f.copiedBytes += stream.Len()
 	if b.f.inCopy != nil {
 		b.f.inCopy()
 	}
@@ -88,6 +90,16 @@ func (b *station) Segments(ctx context.Context, node int32, _ record.PartitionID
 		stream.Truncate(n)
 	}
 	return io.NopCloser(&stream), nil
+}
+
+// others are the brokers that may mend a segment.
+func (b *station) others() (ids []int32) {
+	for _, o := range b.f.brokers {
+		if o != b && !o.down {
+			ids = append(ids, int32(o.id))
+		}
+	}
+	return ids
 }
 
 func (b *station) boot() {
@@ -111,7 +123,7 @@ func (b *station) start() error {
 	cfg := Config{
 		ID: testID, Topic: "t", Identity: testIdentity(), Host: OnNode(b.node), FS: b.fs, Dir: "log/t-4",
 		Remote: f.remote, Settings: f.settings, Budget: b.budget, Now: func() time.Time { return f.now }, Log: quiet, Source: b,
-		Wait: f.wait,
+		Wait: f.wait, Replicas: b.others,
 	}
 	if g, ok := b.node.Recovered(testID); ok {
 		cfg.Mark = &g.Mark

@@ -1,8 +1,10 @@
 package partition
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/cryptotest"
 
@@ -313,4 +315,68 @@ func TestCopyIsNotOutrun(t *testing.T) {
 	if !f.caughtUp(2)() || f.copies > 2 {
 		t.Errorf("caught up %t after %d copies", f.caughtUp(2)(), f.copies)
 	}
+}
+
+// A tiered topic has fifty times as much history as its local target. A new
+// replica, and one that comes back after most of it was written and archived,
+// copy the local target and no more; the rest stays in the bucket, and either
+// reads all of it when it leads.
+func TestColdHistoryIsNotCopied(t *testing.T) {
+	const target = 8 << 10
+	cryptotest.SetGlobalRandom(t, 1)
+	f := newFleet(t, 10, 3)
+	f.fileBytes = 1 << 20
+	bucket := &bucket{}
+	f.remote = bucket
+	f.settings.Tiered = true
+	f.settings.LocalRetention, f.settings.LocalRetentionBytes = topicconfig.Unlimited, target
+	f.brokers[0].boot()
+	f.until("broker 1 leads", func() bool { return f.leader() != nil })
+	seq := f.fill(4, 0)
+	f.brokers[1].boot()
+	f.change("[1] [2] []", learners(2))
+	f.same(2)
+	f.brokers[1].stop() // comes back late
+	p := f.leader().p
+	for range 10 {
+		seq = f.fill(50, seq)
+		if err := p.WriteSegments(context.Background(), true); err != nil {
+			t.Fatal(err)
+		}
+		bucket.archive(t, p)
+		f.run(2)
+		if err := p.Retain(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seq = f.fill(3, seq)
+	history := 0
+	for _, b := range batchesOf(t, p, 0) {
+		history += len(b)
+	}
+	for id := 2; id <= 3; id++ {
+		f.copiedBytes = 0
+		f.brokers[id-1].boot()
+		if id == 3 {
+			f.change("[1] [2 3] []", learners(3))
+		}
+		f.same(id)
+		// The target, a segment that it ends in, and what is not archived yet.
+		if most := target + 3*int(f.settings.SegmentBytes); f.copiedBytes == 0 || f.copiedBytes > most || history < 10*most {
+			t.Errorf("broker %d copied %d bytes of %d, at most %d are to be", id, f.copiedBytes, history, most)
+		}
+	}
+	f.change("[1 2 3] [] []", voters(2, 3))
+	want := batchesOf(t, p, 0)
+	for id := 2; id <= 3; id++ {
+		f.lead(id)
+		q := f.brokers[id-1].p
+		if q.localStart == 0 {
+			t.Errorf("broker %d has all of the log on its disk", id)
+		}
+		if got := batchesOf(t, q, 0); !slices.EqualFunc(got, want, bytes.Equal) {
+			t.Errorf("broker %d gives %d batches, %d were there", id, len(got), len(want))
+		}
+	}
+	f.fill(2, seq)
 }

@@ -58,6 +58,12 @@ type Partition struct {
 	// announced: a copy file lies in the directory, or may.
 	announced bool
 	pins      []*pin
+	// mended is a segment made anew that waits to take its place; told are the
+	// damaged ones, by their first entries, that the log told of.
+	mended *mending
+	told   map[record.Index]bool
+	// scrubbed is where Scrub goes on; its caller's own.
+	scrubbed scrubbed
 	// writeWanted: a follower waits for what WriteSegments has to write.
 	writeWanted bool
 	// sealWanted: the next WriteSegments seals the active segment.

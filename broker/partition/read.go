@@ -141,10 +141,13 @@ func (p *Partition) gather(ctx context.Context, g *gathering) error {
 				continue // it is in the bucket now, or gone
 			}
 			if err == nil {
-				err = p.checkEpochs(batches)
+				batches, err = p.soundEpochs(batches)
 			}
 			if err == nil {
 				err = g.take(batches, logio.FromDisk)
+			} else if p.inBucket(g.at, err) {
+				err = p.gatherRemote(ctx, g)
+				g.full = true
 			}
 		} else {
 			err = p.gatherRemote(ctx, g)
@@ -163,11 +166,32 @@ func (p *Partition) gather(ctx context.Context, g *gathering) error {
 	return nil
 }
 
-// checkEpochs looks at what no CRC covers of batches that came from the disk.
-func (p *Partition) checkEpochs(batches [][]byte) error {
+// inBucket reports whether the bucket can answer for what is damaged here.
+func (p *Partition) inBucket(at record.Offset, err error) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return errors.Is(err, segment.ErrCorrupt) && p.remote != nil && at < p.marks.archived
+}
+
+// checkEpochs looks at what no CRC covers of batches, and gives how many in
+// front are right.
+func (p *Partition) checkEpochs(batches [][]byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.live.epochs.check(batches)
+}
+
+// soundEpochs gives the batches from this disk whose leader epochs are right, an
+// error when the first is not.
+func (p *Partition) soundEpochs(batches [][]byte) ([][]byte, error) {
+	sound, err := p.checkEpochs(batches)
+	if err != nil {
+		p.segments.Suspect(record.Batch(batches[sound]).BaseOffset(), err)
+		if sound > 0 {
+			err = nil // the next read begins with it
+		}
+	}
+	return batches[:sound], err
 }
 
 // unreadable is the error for an offset that the log has and no tier gives. It

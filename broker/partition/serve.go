@@ -95,7 +95,8 @@ func (p *Partition) serve(ctx context.Context, r copyRequest, held *pin, w io.Wr
 		if len(entries) == 0 {
 			return fmt.Errorf("%w: no entry %d", segment.ErrGap, at)
 		}
-		if err := p.checkEpochs(batchesIn(entries)); err != nil {
+		if _, err := p.checkEpochs(batchesIn(entries)); err != nil {
+			p.segments.Suspect(in.Base, err)
 			return err
 		}
 		if err := writeFrame(w, &copyFrame{kind: frameEntries, entries: entries}); err != nil {

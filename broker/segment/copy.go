@@ -28,6 +28,7 @@ func (l *Log) Swap(o *Log) {
 	l.end, o.end = o.end, l.end
 	l.anchored, o.anchored = o.anchored, l.anchored
 	l.failed, o.failed = o.failed, l.failed
+	l.damaged, o.damaged = o.damaged, l.damaged
 }
 
 // Drop closes the log and removes its own files, not the directory: of two logs
@@ -79,6 +80,6 @@ func firstOf(name string) (record.Index, bool) {
 	if isIndex {
 		name = stem + segmentSuffix
 	}
-	_, first, ok := parseName(name)
+	_, first, _, ok := parseName(name)
 	return first, ok
 }

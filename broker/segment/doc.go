@@ -21,6 +21,9 @@
 //     written. Damage below that point is corruption and is reported with
 //     file, position, what was read and what was expected; damage above it is
 //     a torn tail.
+//   - What is read is checked; damage is noted (Damaged). A damaged segment is
+//     made anew in a file of the next generation (Rebuild, Use), which counts
+//     once its index is there.
 //   - An index file is a cache: it is written when a segment is sealed, and
 //     built again from the segment when it is missing or does not check.
 //

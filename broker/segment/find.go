@@ -28,7 +28,7 @@ func (l *Log) Find(ts int64) (record.Offset, int64, bool, error) {
 			}
 			offset, at, ok, err := l.findIn(p, ts)
 			if ok || err != nil {
-				return offset, at, ok, err
+				return offset, at, ok, l.spoilt(p, err)
 			}
 		}
 	}
@@ -93,23 +93,34 @@ func findRecord(b record.Batch, ts int64) (record.Offset, int64, bool, error) {
 // Read does. It gives fewer, or none, where the log ends; an index before the
 // first segment is ErrGap.
 func (l *Log) Entries(lo, hi record.Index, bytesMax int) ([]Entry, error) {
-	v := l.look(func(in *Info) bool { return in.Last >= lo })
-	if len(v.parts) == 0 || lo >= hi {
-		return nil, nil
-	}
-	if lo < v.parts[0].info.First {
-		return nil, fmt.Errorf("%w: entry %d is not in the segments of %s", ErrGap, lo, l.cfg.Dir)
-	}
 	g := gatherer{lo: lo, hi: hi, left: int64(bytesMax)}
+	err := l.entries(&g)
+	if errors.Is(err, errReplaced) && len(g.entries) == 0 {
+		err = l.entries(&g)
+	}
+	if len(g.entries) > 0 {
+		err = nil // who goes on from there meets it again
+	}
+	return g.entries, err
+}
+
+func (l *Log) entries(g *gatherer) error {
+	v := l.look(func(in *Info) bool { return in.Last >= g.lo })
+	if len(v.parts) == 0 || g.lo >= g.hi {
+		return nil
+	}
+	if g.lo < v.parts[0].info.First {
+		return fmt.Errorf("%w: entry %d is not in the segments of %s", ErrGap, g.lo, l.cfg.Dir)
+	}
 	for i := range v.parts {
-		if err := l.gather(&v.parts[i], &g); err != nil && err != errFound {
-			return nil, err
+		if err := l.gather(&v.parts[i], g); err != nil && err != errFound {
+			return l.spoilt(&v.parts[i], err)
 		}
 		if g.done {
 			break
 		}
 	}
-	return g.entries, nil
+	return nil
 }
 
 // gatherer is what one Entries has and still wants.

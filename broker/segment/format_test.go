@@ -88,7 +88,7 @@ func TestGoldenFiles(t *testing.T) {
 		}
 	}
 	fs := disk.NewMem(0)
-	name := segmentName(0, 1)
+	name := segmentName(0, 1, 0)
 	writeFile(t, fs, "topic/5/"+name, segment)
 	writeFile(t, fs, "topic/5/"+indexName(name), index)
 	s := newStory(40)
@@ -100,7 +100,7 @@ func TestGoldenFiles(t *testing.T) {
 // and the files stay.
 func TestUnknownVersionIsRefused(t *testing.T) {
 	segment, index := goldenLog(t)
-	name := segmentName(0, 1)
+	name := segmentName(0, 1, 0)
 	for what, change := range map[string]func(b []byte){
 		"reader version": func(b []byte) { binary.BigEndian.PutUint16(b[14:], 2) },
 		"flags": func(b []byte) {
@@ -211,7 +211,7 @@ func FuzzSegment(f *testing.F) {
 			b[at] ^= x
 		}
 		fs := disk.NewMem(0)
-		writeFile(t, fs, "topic/5/"+segmentName(0, 1), b)
+		writeFile(t, fs, "topic/5/"+segmentName(0, 1, 0), b)
 		l, err := tryOpen(fs, nil)
 		if err != nil {
 			return

@@ -31,6 +31,9 @@ type Log struct {
 	// newDir: the directory's own name may not be durable yet.
 	newDir bool
 
+	// generation is that of the files which are made.
+	generation uint32
+
 	mu     sync.Mutex // guards what follows
 	sealed []*part
 	active *part // nil when there is none
@@ -38,6 +41,9 @@ type Log struct {
 	// anchored: end is known, so an Append must continue it.
 	anchored bool
 	failed   error // a sync failed: nothing more is written
+	// damaged are the segments found damaged, by their first entry, with what
+	// was found; nil while there are none.
+	damaged map[record.Index]error
 }
 
 // part is one segment file. Its fields other than info, points and lastPoint
@@ -58,8 +64,13 @@ func (l *Log) Path(in Info) string { return path.Join(l.cfg.Dir, in.Name) }
 // IndexPath is the file name of a sealed segment's index.
 func (l *Log) IndexPath(in Info) string { return path.Join(l.cfg.Dir, indexName(in.Name)) }
 
-func segmentName(base record.Offset, first record.Index) string {
-	return fmt.Sprintf("%020d-%020d%s", base, first, segmentSuffix)
+// segmentName names a file; the generation of one that was made anew stands
+// behind, so that it may lie beside the one before.
+func segmentName(base record.Offset, first record.Index, generation uint32) string {
+	if generation == 0 {
+		return fmt.Sprintf("%020d-%020d%s", base, first, segmentSuffix)
+	}
+	return fmt.Sprintf("%020d-%020d-%d%s", base, first, generation, segmentSuffix)
 }
 
 func indexName(segment string) string {
@@ -120,7 +131,7 @@ func (l *Log) Append(entries []Entry) error {
 	}
 	p, lead := l.active, int64(0)
 	if p == nil {
-		p = &part{info: Info{Name: segmentName(c.base, c.first), Base: c.base, Next: c.base, First: c.first, MaxTimestamp: -1, MinTimestamp: -1}, maxSoFar: -1}
+		p = &part{info: Info{Name: segmentName(c.base, c.first, l.generation), Base: c.base, Next: c.base, First: c.first, MaxTimestamp: -1, MinTimestamp: -1}, maxSoFar: -1}
 		lead = headerBytes
 	}
 	c.pos = max(p.info.Bytes, headerBytes)
@@ -132,7 +143,7 @@ func (l *Log) Append(entries []Entry) error {
 	defer l.cache.free(buf)
 	clear(buf[:lead+c.headerBytes])
 	if lead > 0 {
-		h := fileHeader{identity: l.cfg.Identity, base: c.base, first: c.first}
+		h := fileHeader{identity: l.cfg.Identity, generation: l.generation, base: c.base, first: c.first}
 		h.put(buf, segmentMagic)
 		sealHeader(buf)
 		p.fileSum = headerSum(buf)

@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"tidewater/internal/disk"
-	"tidewater/internal/record"
 )
 
 // Open recovers the log in cfg.Dir. Sealed segments are known by their index
@@ -67,6 +66,10 @@ func (l *Log) openParts(names []string) error {
 		}
 	}
 	if err := l.removeOrphans(segments, names); err != nil {
+		return err
+	}
+	segments, err := l.newest(segments, indexed)
+	if err != nil {
 		return err
 	}
 	for i, name := range segments {
@@ -158,7 +161,7 @@ func (l *Log) openIndex(segment string) (Info, error) {
 	if err != nil {
 		return Info{}, fmt.Errorf("index %s: %w", name, err)
 	}
-	if segmentName(x.base, x.first) != segment {
+	if segmentName(x.base, x.first, x.generation) != segment {
 		return Info{}, fmt.Errorf("index %s: %w: position 72: is about offset %d, entry %d", name, ErrCorrupt, x.base, x.first)
 	}
 	x.info.Name = segment
@@ -222,7 +225,7 @@ func (l *Log) checkHeader(b []byte, in Info) (uint32, error) {
 	if err != nil {
 		return 0, fmt.Errorf("segment %s: %w", name, err)
 	}
-	if segmentName(h.base, h.first) != in.Name {
+	if segmentName(h.base, h.first, h.generation) != in.Name {
 		return 0, fmt.Errorf("segment %s: %w: position 72: begins at offset %d, entry %d", name, ErrCorrupt, h.base, h.first)
 	}
 	return headerSum(b), nil
@@ -264,12 +267,4 @@ func payloadHolds(w *walker, c *chunk) (bool, error) {
 		at += n
 	}
 	return sum == c.payloadSum, nil
-}
-
-// parseName reads the first offset and Index out of a segment's file name.
-func parseName(name string) (record.Offset, record.Index, bool) {
-	var base record.Offset
-	var first record.Index
-	n, err := fmt.Sscanf(name, "%020d-%020d.segment", &base, &first)
-	return base, first, n == 2 && err == nil && segmentName(base, first) == name
 }

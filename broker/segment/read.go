@@ -52,24 +52,35 @@ func (l *Log) Read(offset record.Offset, bytesMax int, limit record.Offset) ([][
 
 // ReadLeased is Read for a caller that says when it is done with the batches.
 func (l *Log) ReadLeased(offset record.Offset, bytesMax int, limit record.Offset, lease *Lease) ([][]byte, error) {
-	v := l.look(func(in *Info) bool { return in.Next > offset })
-	if offset == v.end {
-		return nil, nil
-	}
-	if len(v.parts) == 0 || offset < v.parts[0].info.Base {
-		return nil, fmt.Errorf("%w: %d is not in the segments of %s", logio.ErrOffsetOutOfRange, offset, l.cfg.Dir)
-	}
 	r := collector{offset: offset, left: int64(bytesMax), limit: limit, lease: lease}
+	err := l.read(&r)
+	if errors.Is(err, errReplaced) && len(r.batches) == 0 {
+		err = l.read(&r)
+	}
+	if err != nil && len(r.batches) > 0 {
+		err = nil // the read that begins there meets it again, and tells
+	}
+	return r.batches, err
+}
+
+func (l *Log) read(r *collector) error {
+	v := l.look(func(in *Info) bool { return in.Next > r.offset })
+	if r.offset == v.end {
+		return nil
+	}
+	if len(v.parts) == 0 || r.offset < v.parts[0].info.Base {
+		return fmt.Errorf("%w: %d is not in the segments of %s", logio.ErrOffsetOutOfRange, r.offset, l.cfg.Dir)
+	}
 	for i := range v.parts {
-		if err := l.readPart(&v.parts[i], &r); err != nil {
-			return nil, err
-		}
-		if r.done {
-			break
+		if err := l.readPart(&v.parts[i], r); err != nil || r.done {
+			return l.spoilt(&v.parts[i], err)
 		}
 	}
-	return r.batches, nil
+	return nil
 }
+
+// errReplaced: a segment was made anew while somebody began to read it.
+var errReplaced = errors.New("segment was made anew")
 
 // collector is what one Read has and still wants.
 type collector struct {
@@ -159,10 +170,18 @@ func (l *Log) begin(p *part) ([]point, *handle, error) {
 }
 
 func (l *Log) gone(p *part, err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: segment %s was removed", logio.ErrOffsetOutOfRange, l.Path(p.info))
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	return err
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.lists(p):
+		return fmt.Errorf("%w: segment %s is missing", ErrCorrupt, l.Path(p.info))
+	case len(l.sealed) > 0 && l.sealed[0].info.First <= p.info.First:
+		return fmt.Errorf("%w: %s", errReplaced, l.Path(p.info))
+	}
+	return fmt.Errorf("%w: segment %s was removed", logio.ErrOffsetOutOfRange, l.Path(p.info))
 }
 
 // points gives the sparse index of p, from memory, its file, or the segment.
@@ -206,7 +225,7 @@ func (l *Log) Scan(from record.Offset, fn func(header record.Batch) error) error
 		}
 		for i := range v.parts {
 			if err := l.scanPart(&v.parts[i], from, fn); err != nil {
-				return err
+				return l.spoilt(&v.parts[i], err)
 			}
 		}
 		from = v.parts[len(v.parts)-1].info.Next

@@ -21,7 +21,7 @@ func (l *Log) recover(name string, whole bool) (*part, error) {
 	if err != nil {
 		return nil, fmt.Errorf("size of segment %s: %w", full, err)
 	}
-	base, first, ok := parseName(name)
+	base, first, _, ok := parseName(name)
 	if !ok {
 		return nil, fmt.Errorf("%w: %s: not the name of a segment", ErrCorrupt, full)
 	}

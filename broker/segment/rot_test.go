@@ -3,6 +3,7 @@ package segment
 import (
 	"bytes"
 	"errors"
+	"math/rand/v2"
 	"testing"
 
 	"tidewater/internal/disk"
@@ -136,4 +137,128 @@ func rotFound(t *testing.T, l *Log, s *story) (seen int) {
 
 func sameButEpoch(a, b []byte) bool {
 	return len(a) == len(b) && bytes.Equal(a[:12], b[:12]) && bytes.Equal(a[16:], b[16:])
+}
+
+// mend makes damaged segments anew with what the story says, and gives their
+// number.
+func mend(t *testing.T, l *Log, s *story) (n int) {
+	t.Helper()
+	for _, in := range l.Segments() {
+		for pos := int64(0); ; {
+			next, err := l.Check(in, pos, 4096)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if pos = next; next == 0 {
+				break
+			}
+		}
+	}
+	for _, d := range l.Damaged() {
+		n++
+		if !d.Info.Sealed {
+			if err := l.Roll(); err != nil {
+				t.Fatal(err)
+			}
+			d.Info.Sealed = true
+		}
+		r, err := l.Rebuild(d.Info, func(m Stretch, add func([]Entry) error) error {
+			for at := m.First; at <= m.Last; at++ {
+				if err := add(s.all[at-1 : at]); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil || r == nil {
+			t.Fatalf("%s: %v, %v", d.Err, r, err)
+		}
+		if err := l.Use(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left := l.Damaged(); len(left) > 0 {
+		t.Fatalf("still damaged: %v", left)
+	}
+	return n
+}
+
+// A bit flips anywhere: Check finds it if it matters, and the segment is made
+// anew from what is sound and what others have, again and again.
+func TestDamagedSegmentIsMadeAnew(t *testing.T) {
+	mem := disk.NewMem(0)
+	l, s := rotLog(t, mem, 3000)
+	mended := 0
+	for round := range int64(40) {
+		in := l.Segments()[round%3]
+		flip(t, mem, l.Path(in), round*round*977%in.Bytes)
+		mended += mend(t, l, s)
+		checkAgainst(t, l, s)
+		if l, _ = reopened(t, l, mem, s.index); round%7 == 0 {
+			checkAgainst(t, l, s)
+		}
+	}
+	if mended < 20 {
+		t.Errorf("%d segments were made anew: the test tests nothing", mended)
+	}
+	if names, _ := mem.List("log"); len(names) != 2*len(l.Segments()) {
+		t.Errorf("files are left over: %v", names)
+	}
+}
+
+func reopened(t *testing.T, l *Log, fs disk.FS, last record.Index) (*Log, error) {
+	t.Helper()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l, err := Open(Config{FS: fs, Dir: "log", Identity: testIdentity, Durable: last})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l, err
+}
+
+// The power fails at any write, sync or removal while a segment is made anew:
+// the log is there, damaged or not, and is mended again.
+func TestMakingAnewSurvivesCrashAtAnyWrite(t *testing.T) {
+	for at, done := 0, false; !done; at++ {
+		mem := disk.NewMem(0)
+		l, s := rotLog(t, mem, 3000)
+		if err := l.Roll(); err != nil {
+			t.Fatal(err)
+		}
+		in := l.Segments()[1]
+		flip(t, mem, l.Path(in), 6000)
+		faulty := disk.NewFault(mem)
+		calls := 0
+		faulty.Before(func(c disk.Call) {
+			if c.Changes() {
+				if calls == at {
+					panic(errFound)
+				}
+				calls++
+			}
+		})
+		l.cfg.FS = faulty
+		l.cache = NewCache(4, 1<<20)
+		func() {
+			defer func() {
+				if r := recover(); r != nil && r != errFound {
+					panic(r)
+				}
+			}()
+			mend(t, l, s)
+			done = true
+		}()
+		mem.Crash(rand.New(rand.NewPCG(uint64(at), 1)))
+		l, err := Open(Config{FS: mem, Dir: "log", Identity: testIdentity, Durable: s.index})
+		if err != nil {
+			t.Fatalf("call %d: %v", at, err)
+		}
+		mend(t, l, s)
+		checkAgainst(t, l, s)
+		if names, _ := mem.List("log"); len(names) != 6 {
+			t.Errorf("call %d: files are left over: %v", at, names)
+		}
+	}
 }

@@ -69,7 +69,7 @@ func (l *Log) writeIndex(p *part) error {
 		return fmt.Errorf("create index %s: %w", name, err)
 	}
 	buf := disk.Alloc(int(indexFileBytes(len(p.points))))
-	h := fileHeader{identity: l.cfg.Identity, base: p.info.Base, first: p.info.First}
+	h := fileHeader{identity: l.cfg.Identity, generation: generationOf(p.info.Name), base: p.info.Base, first: p.info.First}
 	encodeIndex(buf, h, p.info, p.points)
 	_, err = f.WriteAt(buf, 0)
 	if err == nil {
@@ -95,6 +95,9 @@ func (l *Log) RemoveBefore(next record.Offset) error {
 	}
 	gone := l.sealed[:n]
 	l.sealed = l.sealed[n:]
+	for _, p := range gone {
+		delete(l.damaged, p.info.First)
+	}
 	l.mu.Unlock()
 	for i, p := range gone {
 		if err := l.removeFiles(p.info); err != nil {
@@ -113,16 +116,13 @@ func (l *Log) RemoveBefore(next record.Offset) error {
 	return nil
 }
 
-// removeFiles removes the index first: a segment without index is read again
-// at the next Open, an index without segment is not.
+// removeFiles removes a segment for good, with what may lie there in order to
+// take its place.
 func (l *Log) removeFiles(in Info) error {
-	for _, name := range []string{l.IndexPath(in), l.Path(in)} {
-		l.cache.forget(name)
-		if err := l.cfg.FS.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("remove segment %s: %w", name, err)
-		}
+	if err := l.removeNext(in); err != nil {
+		return err
 	}
-	return nil
+	return l.remove(in.Name)
 }
 
 // Close lets go of files and memory; what was not synced is not made durable.

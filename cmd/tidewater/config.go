@@ -47,6 +47,7 @@ func brokerFlags(f *pflag.FlagSet, c *broker.Config) {
 	f.Int16Var(&c.DefaultReplicationFactor, "default-replication-factor", c.DefaultReplicationFactor, "replicas of a topic created without a number; 0 is 3, or as many as there are seeds")
 	f.Int64Var(&c.Memory, "memory", c.Memory, "budget in bytes for requests, tail and translation")
 	f.Int64Var(&c.CacheBytes, "cache-bytes", c.CacheBytes, "bound of the disk cache of bucket chunks")
+	f.Int64Var(&c.ScrubBytesPerSecond, "scrub-bytes-per-second", c.ScrubBytesPerSecond, "how fast segments are read in the background, once a day, to find and mend damage; 0 does not")
 	f.DurationVar(&c.TailEvery, "tail-every", c.TailEvery, "time between tail objects: what a restore may lose")
 	f.DurationVar(&c.DeleteGrace, "delete-grace", c.DeleteGrace, "how long unreferenced objects stay in the bucket")
 }

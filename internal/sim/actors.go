@@ -20,6 +20,7 @@ func (l *life) openActors() {
 	l.tier.errs = map[string]error{}
 	l.every("segments", 120*time.Millisecond, func() error { return l.writeSegments(ctx) })
 	l.every("retain", 500*time.Millisecond, func() error { return l.retain(ctx) })
+	l.every("mend", 400*time.Millisecond, func() error { return l.mend(ctx) })
 	l.every("archive", 300*time.Millisecond, func() error { return l.tier.set.RunOnce(ctx) })
 	l.every("tail", 700*time.Millisecond, func() error {
 		if l.tier.tails == nil {
@@ -108,6 +109,21 @@ func (l *life) writeSegments(ctx context.Context) error {
 		}
 	}
 	l.stepToRest()
+	return errors.Join(errs...)
+}
+
+// mend looks through segments for what rotted, and mends it.
+func (l *life) mend(ctx context.Context) error {
+	var errs []error
+	for _, id := range l.node.c.groupIDs() {
+		p := l.partition(id)
+		_, _, err := p.Scrub(ctx, 16<<10)
+		errs = append(errs, err)
+		if len(p.Damaged()) > 0 {
+			errs = append(errs, p.Repair(ctx))
+			l.stepToRest()
+		}
+	}
 	return errors.Join(errs...)
 }
 

@@ -135,6 +135,16 @@ func (l *life) reach() []*life {
 	return out
 }
 
+// others are the brokers that can be called.
+func (l *life) others() (ids []int32) {
+	for _, o := range l.reach() {
+		if o != l {
+			ids = append(ids, o.node.id)
+		}
+	}
+	return ids
+}
+
 // leads reports whether this process leads the controller, with its term.
 func (l *life) leads() (record.LeaderEpoch, bool) {
 	lead := l.controller.Leadership()

@@ -38,7 +38,8 @@
 //   - A disk comes back empty: under its replica ids the broker answers
 //     nothing; it gets new ones, as learners that copy segments, and then
 //     takes the place of the old voters in a joint change.
-//   - Flushed bits rot: that is noticed, never served, and the disk replaced.
+//   - Flushed bits rot: that is noticed and never served; a segment is mended by
+//     its broker, any other file has the disk replaced.
 //   - The network loses, delays, reorders and doubles messages, and is cut: one
 //     broker alone, one not heard, one that hears nothing, two that do not reach
 //     each other, a ring.

@@ -178,7 +178,9 @@ func (w *world) heal() {
 				n.life.fuse = 0
 				n.life.disk.Clear()
 			}
-			n.replaceRotten()
+			if !n.mends {
+				n.replaceRotten()
+			}
 		}
 	}
 }

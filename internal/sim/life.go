@@ -228,7 +228,7 @@ func (l *life) partitionConfig(id record.PartitionID) partition.Config {
 		ID: id, Topic: idleName, Settings: w.shape.idleSettings(), Host: partition.OnNode(l.raft), FS: l.disk,
 		Identity: segment.Identity{ClusterID: w.ids.cluster, Incarnation: uint64(l.node.c.layout.Incarnation)},
 		Now:      l.node.clock, Wait: l.wait, Log: w.log,
-		Source: copies{l}, Background: l.background, Fault: w.cfg.Parts,
+		Source: copies{l}, Background: l.background, Replicas: l.others, Rot: &w.rot, Fault: w.cfg.Parts,
 	}
 	switch id.Topic {
 	case w.ids.topic:

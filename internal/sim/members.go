@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"slices"
 	"strings"
 
@@ -60,7 +61,7 @@ func (n *node) wipe() {
 	w := n.w
 	w.say("broker %d has a new disk", n.id)
 	n.kill()
-	n.disk, n.rotten = disk.NewMem(diskBytes), false
+	n.disk, n.rotten, n.mends = disk.NewMem(diskBytes), false, false
 	n.promised, n.told = map[record.PartitionID]promise{}, map[record.PartitionID]record.Index{}
 	w.add(w.millis(50, 600), event{front: true, run: n.boot})
 	w.add(w.millis(800, 1600), event{front: true, run: n.reassign})
@@ -88,8 +89,8 @@ func (w *world) rotBits() {
 		return
 	}
 	n := w.anyNode()
-	kind := []string{"journal/", "partitions/"}[w.rng.IntN(2)]
-	name := n.disk.Rot(w.rng, func(name string) bool { return strings.HasPrefix(name, kind) && name != n.writing })
+	kind := []string{"journal/", "partitions/", ".segment", ".segment"}[w.rng.IntN(4)]
+	name := n.disk.Rot(w.rng, func(name string) bool { return strings.Contains(name, kind) && name != n.writing })
 	if name == "" {
 		return
 	}
@@ -99,7 +100,43 @@ func (w *world) rotBits() {
 	if n.life != nil && w.rng.IntN(2) == 0 {
 		n.life.arm(1 + w.rng.IntN(20)) // so that it is read again
 	}
+	if n.mends = strings.HasSuffix(name, ".segment"); n.mends {
+		n.inspect()
+		return
+	}
 	w.add(w.millis(500, 4000), event{front: true, run: func() { n.replaceRotten() }})
+}
+
+// inspect looks now and then whether a broker has mended its segments. What is
+// left of the rot then is where nothing was written.
+func (n *node) inspect() {
+	w := n.w
+	w.add(w.millis(300, 900), event{front: true, run: func() {
+		l := n.life
+		if n.lost || !n.rotten || !n.mends {
+			return
+		}
+		n.inspect()
+		if l == nil || !l.up || l.dead || l.missing || n.paused() {
+			return
+		}
+		w.guard(l, false, func() {
+			for _, id := range n.c.groupIDs() {
+				p := l.partition(id)
+				for end := false; !end; {
+					var err error
+					if _, end, err = p.Scrub(context.Background(), 1<<20); err != nil {
+						return
+					}
+				}
+				if len(p.Damaged()) > 0 {
+					return
+				}
+			}
+			w.say("broker %d has no rot left", n.id)
+			n.rotten, n.mends, n.c.hurt = false, false, nil
+		})
+	}})
 }
 
 // replaceRotten is what an operator does with a disk that makes errors.

@@ -28,6 +28,7 @@ type node struct {
 	slow    bool          // its disk is
 	writing string        // the journal file that is written
 	rotten  bool          // flushed bits of it have changed
+	mends   bool          // in a segment, which the broker mends by itself
 	lost    bool          // the directory is gone
 }
 
@@ -65,6 +66,10 @@ func (n *node) boot() {
 		case n.rotten:
 			n.w.stats.RotSeen++
 			n.life = nil // until the disk is replaced
+			if n.mends {
+				n.mends = false
+				n.w.add(n.w.millis(200, 2000), event{front: true, run: n.replaceRotten})
+			}
 		case !errors.Is(err, disk.ErrFull):
 			n.w.violate(sane, "boot %d: %v", n.boots, err)
 		}

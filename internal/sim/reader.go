@@ -136,7 +136,7 @@ func (w *world) read(ctx context.Context, l *life, p *hosted, r logio.ReadReques
 // not answer and is needed, or the broker is just starting or stopping.
 func (w *world) excused(l *life, p *hosted, at record.Offset, began time.Time, err error) bool {
 	switch {
-	case l.node.rotten:
+	case l.node.rotten && errors.Is(err, logio.ErrStorage):
 		w.stats.RotSeen++
 		return true
 	case l.sick || l.dead || !p.ready:

@@ -59,6 +59,7 @@ type Report struct {
 	Events     int
 	Violations []Violation
 	Last       []string // lines of the trace
+	RotMended  int64    // segments
 	Stats      Stats
 }
 
@@ -111,6 +112,7 @@ type world struct {
 	trace  trace
 	events int
 	stats  Stats
+	rot    partition.Rot // of all brokers
 	log    *slog.Logger
 
 	violations []Violation
@@ -166,7 +168,7 @@ func Run(ctx context.Context, cfg Config) *Report {
 	w.trace.line(w.elapsed(), "end: %d events, %+v", w.events, w.stats)
 	return &Report{
 		Seed: cfg.Seed, Hash: w.trace.hash.Sum64(), Events: w.events, Violations: w.violations,
-		Last: w.trace.last(), Stats: w.stats,
+		Last: w.trace.last(), Stats: w.stats, RotMended: w.rot.Mended.Load(),
 	}
 }
 
