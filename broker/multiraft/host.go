@@ -3,6 +3,7 @@ package multiraft
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tidewater/broker/journal"
@@ -21,6 +22,8 @@ type Host struct {
 	// batches feeds the journal's loop, which always takes from it: it waits
 	// for no shard.
 	batches chan *Batch
+	opened  time.Time
+	clock   atomic.Int64  // when the clock's loop last came by, since opened
 	closing chan struct{} // closed by Close: the journal's loop waits for room no more
 	loopsWG sync.WaitGroup
 	restWG  sync.WaitGroup
@@ -36,6 +39,8 @@ type shardLoop struct {
 	shard    *Shard
 	inbox    *inbox
 	inFlight int // batches given to the journal and not answered
+	// doubted: the pass has put the leaders in doubt.
+	doubted bool
 }
 
 // Open starts the loops. No group runs until Start.
@@ -46,7 +51,8 @@ func Open(cfg Config) (*Host, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	h := &Host{cfg: cfg, known: byID(cfg.Recovered), live: map[record.PartitionID]struct{}{}, closing: make(chan struct{})}
+	h := &Host{cfg: cfg, known: byID(cfg.Recovered), live: map[record.PartitionID]struct{}{}, closing: make(chan struct{}), opened: time.Now()}
+	h.clock.Store(h.now())
 	h.state.gone = h.forget
 	h.state.post = func(s *Shard, fn func()) {
 		// A closed inbox drops it: the shard's groups are stopped.
@@ -55,7 +61,7 @@ func Open(cfg Config) (*Host, error) {
 	h.commit = committer{journal: cfg.Journal, state: &h.state, stats: &h.stats}
 	h.batches = make(chan *Batch, cfg.Shards*batchesInFlightMax)
 	for range cfg.Shards {
-		h.loops = append(h.loops, &shardLoop{shard: newShard(&h.cfg, &h.state, &h.stats), inbox: newInbox(cfg.QueueMax)})
+		h.loops = append(h.loops, &shardLoop{shard: newShard(&h.cfg, &h.state, &h.stats), inbox: newInbox(cfg.QueueMax, h.now)})
 	}
 	for _, l := range h.loops {
 		h.loopsWG.Go(func() { h.runShard(l) })
@@ -248,6 +254,7 @@ func (h *Host) runShard(l *shardLoop) {
 				l.shard.fail(ErrStopped)
 				return
 			}
+			l.inbox.pace.pass.Store(0)
 			<-l.inbox.wake
 			continue
 		}
@@ -256,6 +263,7 @@ func (h *Host) runShard(l *shardLoop) {
 			l.inFlight++
 			h.batches <- b
 		}
+		h.ended(l)
 	}
 }
 
@@ -391,6 +399,7 @@ func (h *Host) runClock() {
 	for {
 		select {
 		case <-ticker.C:
+			h.beat()
 			if h.stats.ticking.Load() == 0 {
 				continue
 			}

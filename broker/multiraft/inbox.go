@@ -33,6 +33,8 @@ type inbox struct {
 	max int
 	// wake holds one token when there is something to take.
 	wake chan struct{}
+	now  func() int64 // pace's clock
+	pace pace
 
 	mu           sync.Mutex // guards what follows
 	items        []item
@@ -44,7 +46,9 @@ type inbox struct {
 	closed       bool
 }
 
-func newInbox(max int) *inbox { return &inbox{max: max, wake: make(chan struct{}, 1)} }
+func newInbox(max int, now func() int64) *inbox {
+	return &inbox{max: max, wake: make(chan struct{}, 1), now: now}
+}
 
 // put queues an item, waiting up to wait for room.
 func (b *inbox) put(it item, wait time.Duration) error {
@@ -84,6 +88,7 @@ func (b *inbox) offer(it item) (<-chan struct{}, error) {
 		return b.room, nil
 	}
 	b.items = append(b.items, it)
+	b.come()
 	b.signal()
 	return nil, nil
 }
@@ -107,9 +112,17 @@ func (b *inbox) receive(messages []Message, me, n int) (dropped int) {
 		b.messageBytes += dataBytes(m.Entries)
 	}
 	if len(b.messages) > before {
+		b.come()
 		b.signal()
 	}
 	return dropped
+}
+
+// come notes since when something waits.
+func (b *inbox) come() {
+	if b.pace.since.Load() == 0 {
+		b.pace.since.Store(b.now())
+	}
 }
 
 func (b *inbox) signal() {
@@ -133,6 +146,7 @@ func (b *inbox) tick() {
 	if b.ticks < heartbeatTicks {
 		b.ticks++
 	}
+	b.come()
 	b.signal()
 }
 
@@ -165,6 +179,7 @@ func (b *inbox) take(last work, items bool) work {
 	clear(last.answers)
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.pace.begin(b.now(), items)
 	w := work{answers: b.answers, ticks: b.ticks, closed: b.closed}
 	b.answers, b.ticks = last.answers[:0], 0
 	if !items {

@@ -93,7 +93,8 @@ type Member struct {
 	Voter   bool // of the present or, in a joint configuration, of either one
 	// Match is the last entry that it is known to have, durably.
 	Match record.Index
-	// Active: it answered within the last election timeout.
+	// Active: it answered within the last election timeout or, in a group at
+	// rest, its broker does.
 	Active bool
 	// Copying: it is being brought up to date by a snapshot.
 	Copying bool

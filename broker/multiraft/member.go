@@ -144,7 +144,7 @@ func (g *Group) Members() []Member {
 	g.node.WithProgress(func(id uint64, _ etcdraft.ProgressType, pr tracker.Progress) {
 		all = append(all, Member{
 			Replica: id, Voter: !pr.IsLearner, Match: record.Index(pr.Match),
-			Active: pr.RecentActive || id == g.replica, Copying: pr.State == tracker.StateSnapshot,
+			Active: pr.RecentActive || id == g.replica || g.resting && g.shard.isUp(g.brokerOf(id)), Copying: pr.State == tracker.StateSnapshot,
 		})
 	})
 	return all

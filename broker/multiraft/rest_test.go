@@ -413,3 +413,30 @@ func TestStaleLeaderIsNotConfirmed(t *testing.T) {
 		}
 	}
 }
+
+// Groups go to rest at any phase of their election timeout, at whose end raft
+// forgets who answered: at rest a member counts as one that answers as long as
+// its broker does, or its group could not move and not hand over its lead.
+func TestMembersAtRestAnswer(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	const groups = 2 * electionTicks
+	c := newCluster(t, 1, groups, Fault{})
+	c.beats(quiesceTicks / 3) // each group goes to rest a tick later than the one before
+	for n := range groups {
+		_ = c.leaderOf(n).node.Do(groupID(n), func(g *Group) { _, _ = g.Propose([]byte("awake")) })
+		c.beats(1)
+	}
+	c.beats(2*quiesceTicks + 2*restRetryTicks)
+	for n := range groups {
+		node := c.leaderOf(n).node
+		g := node.shard(groupID(n)).groups[groupID(n)]
+		if !g.resting {
+			t.Errorf("group %d does not rest", n)
+		}
+		for _, m := range g.Members() {
+			if !m.Active {
+				t.Errorf("group %d: member %d counts as one that does not answer", n, m.Replica)
+			}
+		}
+	}
+}

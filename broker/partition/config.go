@@ -178,6 +178,9 @@ type Host interface {
 	// Do runs task on the group's shard loop, after the tasks that the same
 	// caller gave before.
 	Do(id record.PartitionID, task func(Group)) error
+	// Late says that the shard's loop stood still for so long that the last
+	// Lead may be out of date.
+	Late(id record.PartitionID) bool
 }
 
 // Group is the partition's Raft group, usable inside a task only.

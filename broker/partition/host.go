@@ -14,6 +14,8 @@ func (r raftHost) Do(id record.PartitionID, task func(Group)) error {
 	return r.h.Do(id, func(g *multiraft.Group) { task(g) })
 }
 
+func (r raftHost) Late(id record.PartitionID) bool { return r.h.Late(id) }
+
 // OnNode runs partitions' groups on a multiraft.Node, which its caller steps.
 func OnNode(n *multiraft.Node) Host { return raftNode{n} }
 
@@ -22,3 +24,6 @@ type raftNode struct{ n *multiraft.Node }
 func (r raftNode) Do(id record.PartitionID, task func(Group)) error {
 	return r.n.Do(id, func(g *multiraft.Group) { task(g) })
 }
+
+// Late implements Host: whoever steps the node steps it as time passes.
+func (r raftNode) Late(record.PartitionID) bool { return false }

@@ -179,6 +179,8 @@ func (p *Partition) readable(ready bool) error {
 		return fmt.Errorf("%w: %s: broker %d does", logio.ErrNotLeader, p.Name(), p.lead.Leader)
 	case ready && !p.lead.Ready && !p.cfg.Fault.ShowUnconfirmed:
 		return fmt.Errorf("%w: %s: term %d is not confirmed yet", logio.ErrNotAvailable, p.Name(), p.lead.Term)
+	case ready && p.cfg.Host.Late(p.cfg.ID):
+		return fmt.Errorf("%w: %s: this broker stood still and may have been deposed meanwhile", logio.ErrNotAvailable, p.Name())
 	}
 	return nil
 }

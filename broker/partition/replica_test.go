@@ -22,6 +22,7 @@ type fakeGroup struct {
 	mark    journal.Mark
 	err     error // what Propose and ReadIndex answer
 	busy    error // what Do answers
+	late    bool  // its loop stands still
 }
 
 func (g *fakeGroup) Do(_ record.PartitionID, task func(Group)) error {
@@ -31,6 +32,7 @@ func (g *fakeGroup) Do(_ record.PartitionID, task func(Group)) error {
 	task(g)
 	return nil
 }
+func (g *fakeGroup) Late(record.PartitionID) bool     { return g.late }
 func (g *fakeGroup) Leadership() multiraft.Leadership { return g.lead }
 func (g *fakeGroup) Release(m journal.Mark)           { g.mark = m }
 func (g *fakeGroup) ReadIndex(done func(record.Index, error)) {
