@@ -95,6 +95,8 @@ type Broker struct {
 	change   chan struct{}   // wakes the controller's loop, holds one
 	topics   chan struct{}   // wakes the topics' loop, holds one
 	report   leadQueue       // leaderships for the controller
+	// registered is what the controller was told of this broker, nil before.
+	registered atomic.Pointer[cluster.Registration]
 }
 
 // errClosing is why loops end at Close, errStarting why a broker is not ready.

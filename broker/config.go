@@ -84,6 +84,10 @@ type Config struct {
 	// to them, by the store's clock.
 	DeleteGrace time.Duration
 
+	// Build is what this program calls its version; the cluster's brokers know
+	// each other's.
+	Build string
+
 	// disk stands between the broker and its data directory, in tests of what
 	// a bad disk does; nil is nothing.
 	disk func(disk.FS) disk.FS

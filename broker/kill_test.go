@@ -21,7 +21,8 @@ import (
 // run instead of the tests.
 const childEnv = "TIDEWATER_TEST_BROKER"
 
-// runChild runs a broker until it is killed or its parent is gone.
+// runChild runs a broker until it is killed; it closes it when its input ends,
+// which also happens when its parent is gone.
 func runChild(config string) int {
 	var cfg Config
 	if err := json.Unmarshal([]byte(config), &cfg); err != nil {
@@ -34,7 +35,11 @@ func runChild(config string) int {
 		return 1
 	}
 	fmt.Println(b.KafkaAddr())
-	_, _ = io.Copy(io.Discard, os.Stdin) // ends when the parent does
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	if err := b.Close(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	return 0
 }
 
@@ -57,11 +62,17 @@ func startChild(t *testing.T, cfg Config) *child {
 // launchChild starts the process and does not wait.
 func launchChild(t *testing.T, cfg Config) *child {
 	t.Helper()
+	return launchBuild(t, os.Args[0], cfg)
+}
+
+// launchBuild starts a broker of a test binary, this one or another.
+func launchBuild(t *testing.T, binary string, cfg Config) *child {
+	t.Helper()
 	config, err := json.Marshal(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &child{cmd: exec.Command(os.Args[0]), logged: &logged{}}
+	c := &child{cmd: exec.Command(binary), logged: &logged{}}
 	c.cmd.Env = append(os.Environ(), childEnv+"="+string(config))
 	c.cmd.Stderr = c.logged
 	if c.stdin, err = c.cmd.StdinPipe(); err != nil {
@@ -91,6 +102,15 @@ func (c *child) serves(t *testing.T) {
 		t.Fatalf("broker does not start: %v\n%s", err, c.logged)
 	}
 	c.addr = strings.TrimSpace(line)
+}
+
+// stop has the broker close, and waits for it.
+func (c *child) stop(t *testing.T) {
+	t.Helper()
+	_ = c.stdin.Close()
+	if err := c.cmd.Wait(); err != nil {
+		t.Errorf("broker ends with %v", err)
+	}
 }
 
 // kill ends the process as a power cut of the process would: at once.

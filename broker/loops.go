@@ -73,6 +73,9 @@ func (b *Broker) followController(ctx context.Context) error {
 				time.AfterFunc(againAfter, b.wakeController)
 			}
 			wake(b.topics)
+			if r := b.registered.Load(); r != nil && v.Lacks(r) {
+				wake(b.report.wake)
+			}
 		}
 		for id, l := range b.parts.leads.take() {
 			if t := v.Topic(id.Topic); t != nil {
@@ -90,8 +93,9 @@ func (b *Broker) followController(ctx context.Context) error {
 	}
 }
 
-// reportLeaders tells the controller who leads here. It may wait for a
-// controller to lead, so nothing else waits for it.
+// reportLeaders tells the controller who leads here, and what of this broker's
+// registration there was no room for before. It may wait for a controller to
+// lead, so nothing else waits for it.
 func (b *Broker) reportLeaders(ctx context.Context) error {
 	leads := map[record.PartitionID]multiraft.Leadership{}
 	for {
@@ -102,6 +106,12 @@ func (b *Broker) reportLeaders(ctx context.Context) error {
 		}
 		for id, l := range b.report.take() {
 			leads[id] = l
+		}
+		if r := b.registered.Load(); r != nil && b.controller.View().Lacks(r) {
+			if _, err := b.controller.RegisterBroker(ctx, *r); err != nil && ctx.Err() == nil {
+				b.log.Warn("the controller could not be told all about this broker and will be", "error", err)
+				time.AfterFunc(againAfter, func() { wake(b.report.wake) })
+			}
 		}
 		if err := b.tellLeaders(ctx, b.controller.View(), leads); err != nil && ctx.Err() == nil {
 			b.log.Warn("leaders could not be reported and will be again", "error", err)

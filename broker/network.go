@@ -128,7 +128,7 @@ func (b *Broker) saveMembership(m cluster.Membership) error {
 // registration is who this broker is, without the address of clients.
 func (b *Broker) registration() cluster.Registration {
 	return cluster.Registration{ID: b.cfg.NodeID, Rack: b.cfg.Rack, Disk: b.identity.Disk, RPCAddr: b.rpcAdvertised(),
-		Session: b.identity.Session, FeatureMin: cluster.FeatureLevel, FeatureMax: cluster.FeatureLevel}
+		Session: b.identity.Session, FeatureMin: cluster.FeatureLevelMin, FeatureMax: cluster.FeatureLevelMax, Build: b.cfg.Build}
 }
 
 // register announces this broker, with the address that clients are to use:
@@ -153,6 +153,7 @@ func (b *Broker) register(ctx context.Context, listens string) error {
 	}
 	for {
 		if _, err = b.controller.RegisterBroker(ctx, r); err == nil {
+			b.registered.Store(&r)
 			return nil
 		}
 		if b.network == nil || ctx.Err() != nil || errors.Is(err, cluster.ErrFenced) || errors.Is(err, cluster.ErrInvalidRequest) {

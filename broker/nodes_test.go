@@ -174,9 +174,13 @@ type load struct {
 }
 
 func (ns *nodes) load(topic string, opts ...kgo.Opt) *load {
-	ctx, stop := context.WithCancel(ns.t.Context())
-	l := &load{stop: stop, acked: map[string]bool{}, last: time.Now(),
-		client: ns.client(append([]kgo.Opt{kgo.DefaultProduceTopic(topic), kgo.ProducerLinger(0)}, opts...)...)}
+	return startLoad(ns.t, ns.client(append([]kgo.Opt{kgo.DefaultProduceTopic(topic), kgo.ProducerLinger(0)}, opts...)...))
+}
+
+// startLoad produces with a client to its topic.
+func startLoad(t *testing.T, client *kgo.Client) *load {
+	ctx, stop := context.WithCancel(t.Context())
+	l := &load{stop: stop, acked: map[string]bool{}, last: time.Now(), client: client}
 	l.running.Go(func() {
 		for i := 0; ctx.Err() == nil; i++ {
 			value := fmt.Sprintf("record %d", i)
@@ -241,17 +245,21 @@ func (l *load) end(t *testing.T) {
 // and no other.
 func (ns *nodes) sameLog(topic string, partitions int32, l *load) {
 	ns.t.Helper()
-	client := ns.client()
+	sameLog(ns.t, ns.client(), topic, partitions, l)
+}
+
+func sameLog(t *testing.T, client *kgo.Client, topic string, partitions int32, l *load) {
+	t.Helper()
 	seen := map[string]bool{}
 	for p := range partitions {
 		var values []string
-		until(ns.t, "the log is read", func() (err error) {
-			values, err = readLog(ns.t.Context(), client, topic, p, 0)
+		until(t, "the log is read", func() (err error) {
+			values, err = readLog(t.Context(), client, topic, p, 0)
 			return err
 		})
 		for _, v := range values {
 			if seen[v] {
-				ns.t.Errorf("%q is there twice", v)
+				t.Errorf("%q is there twice", v)
 			}
 			seen[v] = true
 		}
@@ -260,11 +268,11 @@ func (ns *nodes) sameLog(topic string, partitions int32, l *load) {
 	defer l.mu.Unlock()
 	for v := range l.acked {
 		if !seen[v] {
-			ns.t.Errorf("%q was acked and is not there", v)
+			t.Errorf("%q was acked and is not there", v)
 		}
 	}
 	if len(seen) != len(l.acked) {
-		ns.t.Errorf("%d records are there, %d were acked", len(seen), len(l.acked))
+		t.Errorf("%d records are there, %d were acked", len(seen), len(l.acked))
 	}
 }
 

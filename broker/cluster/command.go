@@ -19,10 +19,15 @@ type Command interface {
 // tells a command from a record batch; header, checksum and identity are the
 // journal's.
 const (
-	commandMagic         = 0xC1
-	commandVersion       = 2
-	commandReaderVersion = 2 // the oldest version whose readers read this one
+	commandMagic = 0xC1
+	// commandVersionLeast is the version of commands that say nothing newer.
+	commandVersionLeast = 2
 )
+
+// laterVersion commands have parts that came later. They are encoded in the lowest
+// version that holds what they say, which is the lowest that reads them; what a
+// cluster's feature level does not have yet, they must not say.
+type laterVersion interface{ version() byte }
 
 // CommandBytesMax bounds an encoded command. The largest are topics with a
 // schema in their properties and pieces of a restore.
@@ -105,7 +110,11 @@ type RequestID struct {
 
 // EncodeCommand appends cmd in its stored form to b.
 func EncodeCommand(b []byte, id RequestID, cmd Command) []byte {
-	b = append(b, commandMagic, commandVersion, commandReaderVersion)
+	version := byte(commandVersionLeast)
+	if v, ok := cmd.(laterVersion); ok {
+		version = v.version()
+	}
+	b = append(b, commandMagic, version, version)
 	if b = binary.AppendUvarint(b, id.Seq); id.Seq > 0 {
 		b = binary.AppendVarint(b, int64(id.Node))
 		b = binary.AppendUvarint(b, id.Session)

@@ -18,6 +18,13 @@ type RegisterBroker struct {
 
 func (r *RegisterBroker) kind() uint64 { return kindRegisterBroker }
 
+func (r *RegisterBroker) version() byte {
+	if r.Registration.Build != "" {
+		return 3
+	}
+	return commandVersionLeast
+}
+
 func (r *RegisterBroker) appendTo(p []byte) []byte {
 	g := &r.Registration
 	p = binary.AppendVarint(p, int64(g.ID))
@@ -29,7 +36,10 @@ func (r *RegisterBroker) appendTo(p []byte) []byte {
 	p = binary.AppendUvarint(p, g.Session)
 	p = binary.AppendUvarint(p, uint64(g.FeatureMin))
 	p = binary.AppendUvarint(p, uint64(g.FeatureMax))
-	return appendBool(p, r.ReplaceDisk)
+	if p = appendBool(p, r.ReplaceDisk); r.version() >= 3 {
+		p = appendString(p, g.Build)
+	}
+	return p
 }
 
 func (r *RegisterBroker) decode(c *cursor) {
@@ -41,7 +51,9 @@ func (r *RegisterBroker) decode(c *cursor) {
 	}
 	g.Disk, g.RPCAddr, g.Session = c.id(), c.string(), c.uvarint()
 	g.FeatureMin, g.FeatureMax = c.featureLevel(), c.featureLevel()
-	r.ReplaceDisk = c.bool()
+	if r.ReplaceDisk = c.bool(); c.version >= 3 {
+		g.Build = c.string()
+	}
 }
 
 func (r *RegisterBroker) apply(s *State) (any, error) {
@@ -65,7 +77,7 @@ func (r *RegisterBroker) apply(s *State) (any, error) {
 	}
 	b.ID, b.Boot, b.Rack, b.Listeners = g.ID, g.Boot, g.Rack, g.Listeners
 	b.Disk, b.RPCAddr, b.Session = g.Disk, g.RPCAddr, g.Session
-	b.FeatureMin, b.FeatureMax = g.FeatureMin, g.FeatureMax
+	b.FeatureMin, b.FeatureMax, b.Build = g.FeatureMin, g.FeatureMax, g.Build
 	// Without a listener it has been let in and does not serve yet.
 	b.Offline, b.OfflineSinceMs = len(g.Listeners) == 0, 0
 	s.putBroker(g.ID, b)
@@ -76,9 +88,8 @@ func (r *RegisterBroker) apply(s *State) (any, error) {
 // build that is too old or too new for the cluster.
 func (r *RegisterBroker) refused(s *State, old *Broker) error {
 	g := &r.Registration
-	if level := s.v.featureLevel; g.FeatureMax > 0 && level > 0 && (g.FeatureMax < level || g.FeatureMin > level) {
-		return fmt.Errorf("%w: the cluster works at feature level %d, this build at %d to %d: use a build that can",
-			ErrFenced, level, g.FeatureMin, g.FeatureMax)
+	if err := canWork(s.v.featureLevel, g.FeatureMin, g.FeatureMax); err != nil {
+		return err
 	}
 	if old == nil || old.Disk == [16]byte{} {
 		return nil

@@ -99,12 +99,9 @@ func (f *SetFeatureLevel) appendTo(p []byte) []byte {
 func (f *SetFeatureLevel) decode(c *cursor) { f.Level = c.featureLevel() }
 
 func (f *SetFeatureLevel) apply(s *State) (any, error) {
-	if f.Level < s.v.featureLevel {
-		return nil, fmt.Errorf("%w: feature level %d is below %d", ErrInvalidRequest, f.Level, s.v.featureLevel)
-	}
 	// A broker may have registered between plan and now.
-	if reach := s.v.FeatureLevelMax(); f.Level > reach {
-		return nil, fmt.Errorf("%w: feature level %d: some registered broker's build works only up to %d", ErrInvalidRequest, f.Level, reach)
+	if err := s.v.canRaise(f.Level); err != nil {
+		return nil, err
 	}
 	s.v.featureLevel = f.Level
 	return nil, nil

@@ -60,11 +60,12 @@ type Registration struct {
 	Boot      [16]byte
 	Rack      string
 	Listeners []Listener
-	// Disk, RPCAddr, Session, FeatureMin and FeatureMax are as in Broker.
+	// Disk, RPCAddr, Session, FeatureMin, FeatureMax and Build are as in Broker.
 	Disk                   [16]byte
 	RPCAddr                string
 	Session                uint64
 	FeatureMin, FeatureMax uint32
+	Build                  string
 }
 
 // Controller is one broker's replica of the controller with everything that
@@ -99,6 +100,9 @@ func Open(cfg Config) (*Controller, error) {
 	st, state, err := openStore(cfg.FS, cfg.Dir, cfg.Log)
 	if err != nil {
 		return nil, err
+	}
+	if err := canWork(state.v.featureLevel, FeatureLevelMin, FeatureLevelMax); err != nil {
+		return nil, errors.Join(err, st.close())
 	}
 	// What the store holds needs no release of its own: the log may not have
 	// been told that it is committed yet.

@@ -8,9 +8,10 @@ import (
 )
 
 // The values of the controller's store and of the metadata snapshot, one per
-// key; docs/formats/controller.md. Each value begins with entityVersion; all
-// versions from 1 on are read.
-const entityVersion = 2
+// key; docs/formats/controller.md. Each value begins with its version, the
+// lowest that holds it, so that all replicas store the same bytes; versions from
+// 1 to entityVersion are read.
+const entityVersionLeast = 2
 
 // Keys are a letter and an id in big-endian bytes, so that the store's order
 // is the order of ids.
@@ -40,7 +41,7 @@ func topicKey(kind byte, id record.TopicID) string {
 }
 
 func appendMeta(b []byte, v *View) []byte {
-	b = append(b, entityVersion)
+	b = append(b, entityVersionLeast)
 	b = append(b, v.identity.ClusterID[:]...)
 	b = binary.AppendUvarint(b, v.identity.Incarnation)
 	b = binary.AppendUvarint(b, uint64(v.applied))
@@ -73,7 +74,11 @@ func (v *View) decodeMeta(c *cursor) {
 }
 
 func appendBroker(b []byte, r *Broker) []byte {
-	b = append(b, entityVersion)
+	version := byte(entityVersionLeast)
+	if r.Build != "" {
+		version = 3
+	}
+	b = append(b, version)
 	b = binary.AppendVarint(b, int64(r.ID))
 	b = append(b, r.Boot[:]...)
 	b = binary.AppendUvarint(b, r.BootCount)
@@ -85,7 +90,10 @@ func appendBroker(b []byte, r *Broker) []byte {
 		b = binary.AppendUvarint(b, n)
 	}
 	b = binary.AppendVarint(b, r.OfflineSinceMs)
-	return appendBool(appendBool(appendBool(b, r.Offline), r.Maintenance), r.Draining)
+	if b = appendBool(appendBool(appendBool(b, r.Offline), r.Maintenance), r.Draining); version >= 3 {
+		b = appendString(b, r.Build)
+	}
+	return b
 }
 
 func decodeBroker(c *cursor) *Broker {
@@ -100,6 +108,9 @@ func decodeBroker(c *cursor) *Broker {
 	b.FeatureMin, b.FeatureMax = c.featureLevel(), c.featureLevel()
 	b.OfflineSinceMs = c.varint()
 	b.Offline, b.Maintenance, b.Draining = c.bool(), c.bool(), c.bool()
+	if c.version >= 3 {
+		b.Build = c.string()
+	}
 	return b
 }
 
@@ -113,7 +124,7 @@ func decodeListener(c *cursor) Listener {
 }
 
 func appendTopic(b []byte, t *Topic) []byte {
-	b = append(b, entityVersion)
+	b = append(b, entityVersionLeast)
 	b = append(b, t.ID[:]...)
 	b = appendString(b, t.Name)
 	b = appendBool(b, t.Internal)
@@ -158,7 +169,7 @@ func decodePartition(c *cursor) Partition {
 }
 
 func appendDeletion(b []byte, d *Deletion) []byte {
-	b = append(b, entityVersion)
+	b = append(b, entityVersionLeast)
 	b = append(b, d.Topic[:]...)
 	b = appendString(b, d.Name)
 	b = binary.AppendVarint(b, d.DeletedMs)
@@ -173,7 +184,7 @@ func decodeDeletion(c *cursor) *Deletion {
 }
 
 func appendKeptTable(b []byte, k *KeptTable) []byte {
-	b = append(b, entityVersion)
+	b = append(b, entityVersionLeast)
 	b = append(b, k.Topic[:]...)
 	b = appendString(appendString(b, k.Name), k.Namespace)
 	return binary.AppendVarint(b, k.DeletedMs)
@@ -184,7 +195,7 @@ func decodeKeptTable(c *cursor) *KeptTable {
 }
 
 func appendBrokerConfig(b []byte, node int32, k *brokerConfig) []byte {
-	b = append(b, entityVersion)
+	b = append(b, entityVersionLeast)
 	b = binary.AppendVarint(b, int64(node))
 	b = binary.AppendUvarint(b, k.version)
 	return appendProps(b, k.props)

@@ -44,6 +44,9 @@ var (
 	// ErrFenced: this broker must not take part; the message says what to do.
 	// It ends.
 	ErrFenced = errors.New("broker is fenced")
+	// ErrFeatureLevel: the cluster cannot be brought to the level; the message
+	// says why. Answer INVALID_UPDATE_VERSION.
+	ErrFeatureLevel = errors.New("feature level is out of reach")
 	// ErrNotReady: the cluster has no identity yet, or the controller is
 	// starting. Retriable.
 	ErrNotReady = errors.New("controller is not ready")

@@ -37,6 +37,8 @@ func samples() map[string]Command {
 			ProducerIDFloor: 6, ReplicaIDFloor: 8, Final: true},
 		"forget-deletions":  &ForgetDeletions{[]record.TopicID{id}},
 		"forget-kept-table": &ForgetKeptTable{id},
+		"register-broker-3": &RegisterBroker{Registration: Registration{ID: 1, Boot: [16]byte{9}, Disk: [16]byte{5}, Session: 3,
+			FeatureMin: 1, FeatureMax: 2, Build: "v1.2"}},
 		"set-feature-level": &SetFeatureLevel{2},
 		"set-liveness":      &SetLiveness{NowMs: 7, Offline: []int32{2}, Online: []int32{1, 3}},
 		"move-partitions": &MovePartitions{NowMs: 9, Ops: []MoveOp{{Partition: record.PartitionID{Topic: id, Partition: 1}, Expected: []uint64{4, 5},
@@ -64,6 +66,7 @@ func sampleView() *View {
 	v.topics[t.ID], v.names[t.Name] = t, t
 	v.brokers[1] = &Broker{ID: 1, Boot: [16]byte{9}, BootCount: 3, Listeners: []Listener{{"kafka", "h", 9092}}, Disk: [16]byte{5},
 		RPCAddr: "h:33145", Session: 4, Controller: 2, ReplicaFloor: 6, FeatureMin: 1, FeatureMax: 2, Offline: true, OfflineSinceMs: 8, Maintenance: true}
+	v.brokers[2] = &Broker{ID: 2, BootCount: 1, Controller: 3, FeatureMin: 1, FeatureMax: 2, Build: "v1.2"}
 	v.sessions[1] = &session{number: 4, top: 2, done: [sessionWindow / 64]uint64{6}}
 	v.deletions[record.TopicID{8}] = &Deletion{Topic: record.TopicID{8}, Name: "gone", Partitions: 1}
 	v.keptTables[record.TopicID{8}] = &KeptTable{Topic: record.TopicID{8}, Name: "gone", Namespace: "topics"}

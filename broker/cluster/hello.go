@@ -75,7 +75,7 @@ func (c *cursor) hello() {
 	if v := c.byte(); c.err == nil && v != helloVersion {
 		c.fail(fmt.Sprintf("message has version %d, this build reads %d", v, helloVersion))
 	}
-	c.version = entityVersion
+	c.version = 2 // what it holds came with command version 2
 }
 
 func appendMembership(b []byte, m *Membership) []byte {

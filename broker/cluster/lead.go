@@ -84,7 +84,7 @@ func (d *duties) bootstrap(ctx context.Context, _ time.Time) error {
 	if d.c.View().identity != (Identity{}) || m.Identity == (Identity{}) || !m.Founder || d.c.cfg.Peers == nil {
 		return nil
 	}
-	cmd := &Bootstrap{Identity: m.Identity, FeatureLevel: FeatureLevel, Restoring: m.Restoring, Founders: m.Members}
+	cmd := &Bootstrap{Identity: m.Identity, FeatureLevel: FeatureLevelMax, Restoring: m.Restoring, Founders: m.Members}
 	if err := d.propose(ctx, cmd); err != nil {
 		return fmt.Errorf("bootstrap cluster: %w", err)
 	}

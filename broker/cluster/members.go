@@ -8,16 +8,13 @@ import (
 	"time"
 )
 
-// FeatureLevel is what this build needs and gives to a new cluster.
-const FeatureLevel uint32 = 1
-
 // Bootstrap gives a new cluster its identity; saying the same again is no
 // error. With restoring, Import follows.
 func (c *Controller) Bootstrap(ctx context.Context, id Identity, restoring bool) error {
 	if id.ClusterID == [16]byte{} {
 		return fmt.Errorf("%w: the cluster id is zero", ErrInvalidRequest)
 	}
-	_, err := c.do(ctx, &Bootstrap{Identity: id, FeatureLevel: FeatureLevel, Restoring: restoring, Founders: c.cfg.Membership.Members})
+	_, err := c.do(ctx, &Bootstrap{Identity: id, FeatureLevel: FeatureLevelMax, Restoring: restoring, Founders: c.cfg.Membership.Members})
 	return err
 }
 
@@ -53,6 +50,9 @@ func (c *Controller) register(ctx context.Context, r Registration) (*Broker, err
 		if err := c.View().placed(c.cfg.Node, c.cfg.Membership.Replica); err != nil {
 			return nil, err
 		}
+	}
+	if c.View().featureLevel < levelBuilds {
+		r.Build = ""
 	}
 	result, err := c.do(ctx, &RegisterBroker{Registration: r})
 	if err != nil {

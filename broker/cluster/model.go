@@ -48,6 +48,8 @@ type Broker struct {
 	ReplicaFloor uint64
 	// FeatureMin and FeatureMax are the feature levels its build can work at.
 	FeatureMin, FeatureMax uint32
+	// Build is the version it calls itself, empty below feature level 2.
+	Build string
 
 	// Offline: the controller's leader has not heard of it for a while, since
 	// OfflineSinceMs (Unix milliseconds). It gets no new replicas.

@@ -181,11 +181,12 @@ func (c *Controller) UnregisterBroker(ctx context.Context, node int32) error {
 }
 
 // SetFeatureLevel finalizes a feature level: every broker's build can work at
-// it, and no older build is let in from now on.
-func (c *Controller) SetFeatureLevel(ctx context.Context, level uint32) error {
-	_, err := c.change(ctx, false, func(p planner) (Command, error) {
-		if reach := p.v.FeatureLevelMax(); level > reach {
-			return nil, fmt.Errorf("%w: feature level %d: some registered broker's build works only up to %d", ErrInvalidRequest, level, reach)
+// it, and no older build is let in from now on. ErrFeatureLevel says what keeps
+// it from it.
+func (c *Controller) SetFeatureLevel(ctx context.Context, level uint32, validateOnly bool) error {
+	_, err := c.change(ctx, validateOnly, func(p planner) (Command, error) {
+		if err := p.v.canRaise(level); err != nil {
+			return nil, err
 		}
 		return &SetFeatureLevel{Level: level}, nil
 	})

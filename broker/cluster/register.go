@@ -28,6 +28,7 @@ type registerCall struct {
 func (r *registerCall) encode() []byte {
 	b := appendBool([]byte{helloVersion}, r.PassedOn)
 	cmd := RegisterBroker{Registration: r.Registration}
+	cmd.Registration.Build = "" // the cluster's level is not known before the answer
 	return cmd.appendTo(binary.AppendUvarint(b, r.Replica))
 }
 

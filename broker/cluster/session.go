@@ -53,7 +53,7 @@ func (s *State) once(id RequestID) bool {
 }
 
 func appendSession(b []byte, node int32, k *session) []byte {
-	b = append(b, entityVersion)
+	b = append(b, entityVersionLeast)
 	b = binary.AppendVarint(b, int64(node))
 	b = binary.AppendUvarint(b, k.number)
 	b = binary.AppendUvarint(b, k.top)

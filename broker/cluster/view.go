@@ -44,18 +44,6 @@ func (v *View) Applied() record.Index { return v.applied }
 // FeatureLevel is the level every broker may rely on.
 func (v *View) FeatureLevel() uint32 { return v.featureLevel }
 
-// FeatureLevelMax is the highest level that every registered broker's build
-// can work at, never below FeatureLevel.
-func (v *View) FeatureLevelMax() uint32 {
-	reach := v.featureLevel
-	for i, b := range v.Brokers() {
-		if i == 0 || b.FeatureMax < reach {
-			reach = max(b.FeatureMax, v.featureLevel)
-		}
-	}
-	return reach
-}
-
 // Restoring reports that a restore began and did not end: it is to be run
 // again, and no client is to be served before.
 func (v *View) Restoring() bool { return v.restoring }

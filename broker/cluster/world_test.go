@@ -98,7 +98,7 @@ func (n *node) wipe() {
 
 func (n *node) registration() Registration {
 	return Registration{ID: n.id, Boot: [16]byte{byte(n.id), byte(n.boots)}, Rack: n.rack, Disk: n.diskID, RPCAddr: n.addr, Session: n.boots,
-		FeatureMin: 1, FeatureMax: FeatureLevel}
+		FeatureMin: FeatureLevelMin, FeatureMax: FeatureLevelMax}
 }
 
 // start runs the broker: it joins, opens its controller and registers, in the

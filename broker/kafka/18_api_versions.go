@@ -16,7 +16,8 @@ import (
 //     range of this API alone (KIP-511); the client tries again on the same
 //     connection.
 //   - Only what is served is listed. Produce is listed from v0 (00_produce.go).
-//   - No finalized features: nothing here depends on a feature's level yet.
+//   - One feature: the level that the cluster's brokers work at
+//     (57_update_features.go). Its epoch is the controller's log.
 //
 // Versions:
 //   - v1 throttle time
@@ -30,6 +31,7 @@ func (s *Server) apiVersions(_ context.Context, r *request, m *kmsg.ApiVersionsR
 		resp.ErrorCode, _ = s.code(r, refuse(kerr.InvalidRequest, "client software name or version has other characters than letters, digits, '-' and '.'"))
 		return resp
 	}
+	s.features(resp)
 	for _, key := range slices.Sorted(maps.Keys(s.apis)) {
 		resp.ApiKeys = append(resp.ApiKeys, versionRange(s.apis[key]))
 	}

@@ -67,6 +67,7 @@ func (s *Server) apiTable() map[int16]*api {
 		{key: int16(kmsg.IncrementalAlterConfigs), min: 0, max: 1, handle: on(s.incrementalAlterConfigs)},
 		{key: int16(kmsg.OffsetDelete), min: 0, max: 0, handle: s.group},
 		{key: int16(kmsg.DescribeQuorum), min: 0, max: 2, handle: on(s.describeQuorum)},
+		{key: int16(kmsg.UpdateFeatures), min: 0, max: 2, handle: on(s.updateFeatures)},
 		{key: int16(kmsg.DescribeCluster), min: 0, max: 2, handle: on(s.describeCluster)},
 	}
 	shapes := shapeText()

@@ -23,6 +23,8 @@ type View interface {
 	Topics() []*cluster.Topic               // by name
 	Brokers() []*cluster.Broker             // by id
 	BrokerConfigs(node int32) map[string]string
+	FeatureLevel() uint32  // 0 while the cluster is being founded
+	Applied() record.Index // it rises with each change
 }
 
 // TopicAdmin changes topics: *cluster.Controller. A method returns when its
@@ -52,6 +54,8 @@ type Mover interface {
 	UnregisterBroker(ctx context.Context, node int32) error
 	// Quorum is the controller's own group, as its leader sees it.
 	Quorum(ctx context.Context) (cluster.Quorum, error)
+	// SetFeatureLevel raises what the cluster's brokers rely on of each other.
+	SetFeatureLevel(ctx context.Context, level uint32, validateOnly bool) error
 }
 
 // Cluster is the controller's client side.
@@ -105,6 +109,7 @@ func clusterCode(err error) *kerr.Error {
 		{cluster.ErrNotMoving, kerr.NoReassignmentInProgress},
 		{cluster.ErrElectionNotNeeded, kerr.ElectionNotNeeded},
 		{cluster.ErrPreferredNotAvailable, kerr.PreferredLeaderNotAvailable},
+		{cluster.ErrFeatureLevel, kerr.InvalidUpdateVersion},
 		{cluster.ErrNotController, kerr.NotController},
 		// The client looks again; a repeated create then finds the topic.
 		{cluster.ErrUnknownOutcome, kerr.RequestTimedOut},

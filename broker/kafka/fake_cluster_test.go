@@ -243,6 +243,19 @@ func (c *fakeCluster) UnregisterBroker(_ context.Context, node int32) error {
 	return nil
 }
 
+// FeatureLevel is 1, Applied 7.
+func (c *fakeCluster) FeatureLevel() uint32 { return 1 }
+
+func (c *fakeCluster) Applied() record.Index { return 7 }
+
+// SetFeatureLevel finds every broker up to level 2.
+func (c *fakeCluster) SetFeatureLevel(_ context.Context, level uint32, _ bool) error {
+	if level < 1 || level > 2 {
+		return cluster.ErrFeatureLevel
+	}
+	return nil
+}
+
 // InStep takes every replica as keeping up.
 func (c *fakeCluster) InStep(record.PartitionID, int32) bool { return true }
 

@@ -117,6 +117,40 @@ func TestConsumersAreSentToTheirRack(t *testing.T) {
 	}
 }
 
+// Shows that clients are told what the cluster's brokers rely on of each other,
+// and that it is raised with Kafka's request, by a step that all can take.
+func TestFeatures(t *testing.T) {
+	w, _ := three(t)
+	versions := kmsg.NewPtrApiVersionsRequest()
+	versions.Version, versions.ClientSoftwareName, versions.ClientSoftwareVersion = 4, "test", "1"
+	said := w.Server.apiVersions(within(t), &request{}, versions).(*kmsg.ApiVersionsResponse)
+	if len(said.FinalizedFeatures) != 1 || said.FinalizedFeatures[0].MaxVersionLevel != 1 || said.FinalizedFeaturesEpoch != 7 ||
+		len(said.SupportedFeatures) != 1 || said.SupportedFeatures[0].MaxVersion != int16(cluster.FeatureLevelMax) {
+		t.Errorf("clients are told %+v", said)
+	}
+	for _, c := range []struct {
+		feature string
+		level   int16
+		want    error
+	}{
+		{featureLevel, 2, nil}, {featureLevel, 3, kerr.InvalidUpdateVersion}, {featureLevel, 0, kerr.InvalidUpdateVersion}, {"metadata.version", 2, kerr.InvalidRequest},
+	} {
+		for version := range int16(3) {
+			raise := kmsg.NewPtrUpdateFeaturesRequest()
+			one := kmsg.NewUpdateFeaturesRequestFeatureUpdate()
+			one.Feature, one.MaxVersionLevel = c.feature, c.level
+			raise.FeatureUpdates, raise.Version = append(raise.FeatureUpdates, one), version
+			r := w.Server.updateFeatures(within(t), &request{}, raise).(*kmsg.UpdateFeaturesResponse)
+			if got := kerr.ErrorForCode(r.ErrorCode); !errors.Is(got, c.want) {
+				t.Errorf("%s to %d: %v, want %v", c.feature, c.level, got, c.want)
+			}
+			if want := 1 - int(version)/2; len(r.Results) != want {
+				t.Errorf("v%d has %d results, want %d", version, len(r.Results), want)
+			}
+		}
+	}
+}
+
 // Shows that moves are begun, listed and taken back with Kafka's requests, that
 // leaders are elected cleanly or not at all, and that brokers are unregistered.
 func TestReassignments(t *testing.T) {

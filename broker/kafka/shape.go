@@ -66,6 +66,7 @@ func shapeText() map[kmsg.Key]string {
 		kmsg.ListPartitionReassignments: "i { s [ i ] }",
 		kmsg.UnregisterBroker:           "i",
 		kmsg.DescribeQuorum:             "{ s { i } }",
+		kmsg.UpdateFeatures:             "i { s h b } 1+:b",
 	}
 }
 

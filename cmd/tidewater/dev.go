@@ -23,6 +23,7 @@ func devCommand() *cobra.Command {
 	cfg.DataDir = "tidewater-data"
 	cfg.AutoCreateTopics = true
 	cfg.BucketAccessKey, cfg.BucketSecretKey = devSecret, devSecret
+	cfg.Build = buildName()
 	cfg.CatalogAccessKey, cfg.CatalogSecretKey = devSecret, devSecret // engines may write their own tables
 	cfg.GroupInitialDelay = 0
 	var s3Addr, file string
@@ -147,6 +148,7 @@ func devBanner(w io.Writer, b *broker.Broker, cfg broker.Config, took time.Durat
 
 func brokerCommand() *cobra.Command {
 	cfg := broker.Default()
+	cfg.Build = buildName()
 	var file string
 	c := &cobra.Command{
 		Use:   "broker",

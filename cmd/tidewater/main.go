@@ -98,7 +98,7 @@ Exit codes: 0 done, 1 failed, 2 wrong command line, 3 verify found a difference.
 	root.PersistentFlags().String("format", "table", "output: table or json (one object per line)")
 	cluster, partition := clusterCommand(), partitionCommand()
 	root.AddCommand(devCommand(), brokerCommand(), cluster, partition, topicCommand(), groupCommand(), produceCommand(), consumeCommand(),
-		tableCommand(), verifyCommand(), replicaCommand(), restoreCommand(), s3Command(), versionCommand())
+		tableCommand(), verifyCommand(), replicaCommand(), restoreCommand(), s3Command(), featuresCommand(), versionCommand())
 	shortOutput(root, cluster, partition)
 	markUsage(root)
 	return root

@@ -26,6 +26,16 @@ func versionCommand() *cobra.Command {
 	}
 }
 
+// buildName is how brokers call their build to each other: the version, or the
+// revision of one that has none.
+func buildName() string {
+	version, revision, _ := buildFacts()
+	if version == "(devel)" && revision != "unknown" {
+		return revision[:min(len(revision), 12)]
+	}
+	return version
+}
+
 // buildFacts reads what the Go toolchain stamped into the binary.
 func buildFacts() (version, revision string, modified bool) {
 	info, ok := debug.ReadBuildInfo()
