@@ -48,6 +48,7 @@ type BrokerStatus struct {
 	RPC      string `json:"rpc"`
 	Rack     string `json:"rack"`
 	Disk     string `json:"disk_id"`
+	Build    string `json:"build"` // empty below feature level 2
 	State    string `json:"state"` // see stateOf
 	Up       bool   `json:"up"`
 	Replicas int    `json:"replicas"`
@@ -258,7 +259,7 @@ func count(is bool) int {
 }
 
 func (b *Broker) brokerStatus(v *cluster.View, o *cluster.Broker, led int) BrokerStatus {
-	s := BrokerStatus{ID: o.ID, RPC: o.RPCAddr, Rack: o.Rack, Disk: fmt.Sprintf("%x", o.Disk), Up: b.up(o.ID), Replicas: v.Load(o.ID).Replicas, Led: led}
+	s := BrokerStatus{ID: o.ID, RPC: o.RPCAddr, Rack: o.Rack, Disk: fmt.Sprintf("%x", o.Disk), Build: o.Build, Up: b.up(o.ID), Replicas: v.Load(o.ID).Replicas, Led: led}
 	if l, ok := o.Listener(listenerKafka); ok {
 		s.Kafka = fmt.Sprintf("%s:%d", l.Host, l.Port)
 	}

@@ -101,9 +101,6 @@ func Open(cfg Config) (*Controller, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := canWork(state.v.featureLevel, FeatureLevelMin, FeatureLevelMax); err != nil {
-		return nil, errors.Join(err, st.close())
-	}
 	// What the store holds needs no release of its own: the log may not have
 	// been told that it is committed yet.
 	c := &Controller{cfg: cfg, store: st, machine: newMachine(st, state), released: state.v.applied,

@@ -3,6 +3,8 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -472,5 +474,70 @@ func TestStoppedGroupAnswersNobody(t *testing.T) {
 	c.Machine().Stopped(nil)
 	if err := <-answered; !errors.Is(err, ErrClosed) || !errors.Is(err, ErrUnknownOutcome) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Shows that a store of a feature level that this build cannot work at is
+// refused by both, whatever else is in it.
+func TestStoreOfAnotherLevelIsRefused(t *testing.T) {
+	fs := vfs.NewMem()
+	st, _, err := openStore(fs, "c", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := sampleView()
+	v.featureLevel = FeatureLevelMax + 1
+	if err := st.replace(v); err != nil {
+		t.Fatal(err)
+	}
+	if err := st.write([]Change{{Key: nodeKey(keyBroker, 7), Value: []byte{entityVersion + 1}}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(st.sync(), st.close()); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = openStore(fs, "c", slog.New(slog.DiscardHandler))
+	if want := fmt.Sprintf("works at feature level %d, this build at %d to %d", FeatureLevelMax+1, FeatureLevelMin, FeatureLevelMax); !errors.Is(err, ErrFenced) || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+// Shows that a feature level is raised when every registered broker can, never
+// lowered, and that what it brings is not said before.
+func TestFeatureLevelIsRaisedByAll(t *testing.T) {
+	s := NewState()
+	apply := func(cmd Command) error {
+		_, err := s.Apply(s.v.applied+1, 1, RequestID{}, cmd)
+		return err
+	}
+	if err := apply(&Bootstrap{Identity: Identity{[16]byte{1}, 1}, FeatureLevel: 1, Founders: []Member{{Node: 1, Replica: 1}, {Node: 2, Replica: 2}}}); err != nil {
+		t.Fatal(err)
+	}
+	join := func(node int32, least, most uint32) error {
+		return apply(&RegisterBroker{Registration: Registration{ID: node, Disk: [16]byte{byte(node)}, FeatureMin: least, FeatureMax: most}})
+	}
+	for _, c := range []struct {
+		node        int32
+		least, most uint32
+		refused     string
+	}{{1, 1, 2, "broker 2 has not said"}, {2, 1, 1, "broker 2's build works at 1 to 1"}, {2, 1, 2, ""}} {
+		if err := join(c.node, c.least, c.most); err != nil {
+			t.Fatal(err)
+		}
+		err := apply(&SetFeatureLevel{Level: 2})
+		if (err != nil) != (c.refused != "") || err != nil && (!errors.Is(err, ErrFeatureLevel) || !strings.Contains(err.Error(), c.refused)) {
+			t.Errorf("raised with broker %d at %d to %d: %v, want %q", c.node, c.least, c.most, err, c.refused)
+		}
+	}
+	if err := apply(&SetFeatureLevel{Level: 1}); !errors.Is(err, ErrFeatureLevel) {
+		t.Errorf("lowered: %v", err)
+	}
+	for _, c := range []struct{ least, most uint32 }{{1, 1}, {3, 4}} {
+		if err := join(3, c.least, c.most); !errors.Is(err, ErrFenced) {
+			t.Errorf("a build of %d to %d joins: %v", c.least, c.most, err)
+		}
+	}
+	if r := (&Registration{ID: 1, Build: "b"}); !s.v.Lacks(r) {
+		t.Error("a build that there was no room for is not missed at level 2")
 	}
 }

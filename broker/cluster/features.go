@@ -31,6 +31,9 @@ func canWork(level, least, most uint32) error {
 	return fmt.Errorf("%w: the cluster works at feature level %d, this build at %d to %d: use a build that can", ErrFenced, level, least, most)
 }
 
+// works says whether this build can work at the view's level.
+func (v *View) works() error { return canWork(v.featureLevel, FeatureLevelMin, FeatureLevelMax) }
+
 // canRaise says what keeps the cluster from a level: it is never lowered, and
 // every broker's build must be able to work at it, also one that is away.
 func (v *View) canRaise(level uint32) error {

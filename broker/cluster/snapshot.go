@@ -51,6 +51,9 @@ func (m *Machine) install(snap multiraft.Snapshot) error {
 	if err != nil {
 		return fmt.Errorf("read controller snapshot at Index %d: %w", snap.Index, err)
 	}
+	if err := v.works(); err != nil {
+		return err
+	}
 	if v.applied != snap.Index {
 		return fmt.Errorf("%w: controller snapshot at Index %d holds the state at %d", ErrFormat, snap.Index, v.applied)
 	}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -54,7 +55,28 @@ func openStore(fs vfs.FS, dir string, log *slog.Logger) (*store, *State, error) 
 	return s, state, nil
 }
 
+// fits refuses a store whose feature level this build cannot work at, before
+// anything is read that it may not know.
+func (s *store) fits() error {
+	value, done, err := s.db.Get([]byte{keyMeta})
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	v := emptyView()
+	err = v.load(string(byte(keyMeta)), value)
+	if err == nil {
+		err = v.works()
+	}
+	return errors.Join(err, done.Close())
+}
+
 func (s *store) read() (*State, error) {
+	if err := s.fits(); err != nil {
+		return nil, err
+	}
 	it, err := s.db.NewIter(nil)
 	if err != nil {
 		return nil, err
@@ -97,6 +119,9 @@ func (s *store) read() (*State, error) {
 	// not; entries below it pass the state by.
 	if staged.applied > v.applied {
 		v = *staged
+	}
+	if err := v.works(); err != nil {
+		return nil, err
 	}
 	return stateOf(v), s.replace(&v)
 }

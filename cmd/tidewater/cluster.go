@@ -71,7 +71,7 @@ func printStatus(c *cobra.Command, s *broker.ClusterStatus) error {
 }
 
 func printBrokers(c *cobra.Command, brokers []broker.BrokerStatus) error {
-	r, err := newRows(c, "Broker", "State", "Replicas", "Leaders", "Rack", "Kafka", "RPC", "Offline since")
+	r, err := newRows(c, "Broker", "State", "Replicas", "Leaders", "Rack", "Build", "Kafka", "RPC", "Offline since")
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func printBrokers(c *cobra.Command, brokers []broker.BrokerStatus) error {
 		if b.OfflineSince != nil {
 			since = b.OfflineSince.Format(time.RFC3339)
 		}
-		if err := r.add(b.ID, b.State, b.Replicas, b.Led, b.Rack, b.Kafka, b.RPC, since); err != nil {
+		if err := r.add(b.ID, b.State, b.Replicas, b.Led, b.Rack, b.Build, b.Kafka, b.RPC, since); err != nil {
 			return err
 		}
 	}
