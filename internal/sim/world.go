@@ -160,15 +160,27 @@ const startMs = 1_600_000_000_000
 func Run(ctx context.Context, cfg Config) *Report {
 	w := newWorld(cfg)
 	w.trace.line(0, "seed %d: %+v", cfg.Seed, w.shape)
-	w.begin(ctx)
-	w.runUntil(w.start.Add(w.shape.Length))
-	if !w.failed() {
-		w.epilogue(ctx)
-	}
+	w.play(ctx)
 	w.trace.line(w.elapsed(), "end: %d events, %+v", w.events, w.stats)
 	return &Report{
 		Seed: cfg.Seed, Hash: w.trace.hash.Sum64(), Events: w.events, Violations: w.violations,
 		Last: w.trace.last(), Stats: w.stats, RotMended: w.rot.Mended.Load(),
+	}
+}
+
+// play lets the history happen, to its end or to the first panic.
+func (w *world) play(ctx context.Context) {
+	defer func() {
+		if r := recover(); r != nil {
+			if _, ok := r.(over); !ok {
+				panic(r)
+			}
+		}
+	}()
+	w.begin(ctx)
+	w.runUntil(w.start.Add(w.shape.Length))
+	if !w.failed() {
+		w.epilogue(ctx)
 	}
 }
 
@@ -256,6 +268,11 @@ func (w *world) failed() bool { return len(w.violations) > 0 }
 // crash is what a dying process panics with.
 type crash struct{ life *life }
 
+// over is what ends a world after a panic: whatever is in the middle of
+// something ends there too, since the locks of what panicked are never given
+// back.
+type over struct{}
+
 // guard runs something of a process (nil: of the world), a turn of its actors
 // or not, and lets the process die where it was told to. Any other panic is a
 // broken rule.
@@ -274,8 +291,11 @@ func (w *world) guard(l *life, turn bool, run func()) {
 		if c, ok := r.(crash); ok && c.life != nil {
 			l, r = c.life, nil
 		}
-		if r != nil {
+		if _, ends := r.(over); r != nil && !ends {
 			w.violate(sane, "panic: %v\n%s", r, debug.Stack())
+		}
+		if r != nil {
+			panic(over{})
 		}
 		if l != nil && l.dead && l.node.life == l {
 			l.node.died(l)
