@@ -61,7 +61,7 @@ func (n *node) wipe() {
 	w := n.w
 	w.say("broker %d has a new disk", n.id)
 	n.kill()
-	n.disk, n.rotten, n.mends = disk.NewMem(diskBytes), false, false
+	n.disk, n.rotten, n.mends, n.bare = disk.NewMem(diskBytes), false, false, true
 	n.promised, n.told = map[record.PartitionID]promise{}, map[record.PartitionID]record.Index{}
 	w.add(w.millis(50, 600), event{front: true, run: n.boot})
 	w.add(w.millis(800, 1600), event{front: true, run: n.reassign})
@@ -77,6 +77,7 @@ func (n *node) reassign() {
 		c.assigned[id][n.id-1] += replicaStep
 	}
 	clear(c.agreeing)
+	n.bare = false
 	c.w.say("broker %d gets new replicas", n.id)
 	n.kill()
 	n.boot()
@@ -162,7 +163,7 @@ func (l *life) changeMembers() error {
 			}
 		})
 	}
-	if c.hurt != nil && !c.hurt.rotten && len(c.agreeing) == len(c.groupIDs()) && c.assigned[c.controllerID()][c.hurt.id-1] >= replicaStep {
+	if c.hurt != nil && !c.hurt.rotten && !c.hurt.bare && len(c.agreeing) == len(c.groupIDs()) {
 		l.w.say("broker %d's replicas are whole again", c.hurt.id)
 		l.w.stats.Replaced++
 		c.hurt = nil

@@ -29,6 +29,7 @@ type node struct {
 	writing string        // the journal file that is written
 	rotten  bool          // flushed bits of it have changed
 	mends   bool          // in a segment, which the broker mends by itself
+	bare    bool          // an empty disk that has no new replicas yet
 	lost    bool          // the directory is gone
 }
 
