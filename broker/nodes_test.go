@@ -291,6 +291,7 @@ func TestRollingRestartIsNotSeen(t *testing.T) {
 	consumed := consumeAll(t, consumer)
 	l := ns.load("t")
 	l.more(t, 50)
+	joined(t, consumed)
 	for i := range ns.all {
 		ns.again(i, nil)
 		ns.ready(i)
@@ -305,6 +306,18 @@ func TestRollingRestartIsNotSeen(t *testing.T) {
 		return nil
 	})
 	t.Logf("%d records; the longest pause between acks was %s", l.count(), l.gap.Round(time.Millisecond))
+}
+
+// joined waits until a consumer is in its group. A coordinator that goes away in
+// the middle of the first join forgets the member id that it gave, as Kafka's
+// does, and the client begins again with an error that it shows.
+func joined(t *testing.T, consumed func() int) {
+	until(t, "the consumer is in its group", func() error {
+		if consumed() == 0 {
+			return errors.New("nothing is consumed")
+		}
+		return nil
+	})
 }
 
 // consumeAll consumes until the test ends; the function tells how many

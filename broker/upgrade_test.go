@@ -146,6 +146,7 @@ func TestRollingUpgrade(t *testing.T) {
 	consumed := consumeAll(t, open(kgo.ConsumerGroup("g"), kgo.ConsumeTopics("t"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart())))
 	l := startLoad(t, open(kgo.DefaultProduceTopic("t"), kgo.ProducerLinger(0)))
 	l.more(t, 50)
+	joined(t, consumed)
 	for i, build := range []string{now, before, now} { // the first goes back once
 		u.become(0, build)
 		l.more(t, 30)
