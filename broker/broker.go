@@ -433,6 +433,7 @@ func (b *Broker) openServers(ctx context.Context) error {
 		Groups: b.groups, Partitions: b, MemoryBytesMax: b.cfg.Memory / 4,
 		ControllerID:     func() int32 { return b.controller.Leadership().Leader },
 		Alive:            b.alive,
+		Answers:          b.answers,
 		AutoCreateTopics: func() bool { return b.cfg.AutoCreateTopics },
 		OffsetsTopic:     b.offsetsTopic(), LogDirs: b.logDirs,
 	})

@@ -219,6 +219,21 @@ func (b *Broker) alive(node int32) bool {
 // meetWithin is how long brokers may take to find each other after a start.
 const meetWithin = 3 * time.Second
 
+// signWithin bounds the wait for a sign. Silence says nothing: heartbeats tell.
+const signWithin = 100 * time.Millisecond
+
+// answers asks another broker for a sign. It is false when the broker's process
+// has ended, or nobody listens there, which heartbeats may not have told yet.
+func (b *Broker) answers(ctx context.Context, node int32) bool {
+	if b.network == nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, signWithin)
+	defer cancel()
+	_, err := b.network.Call(ctx, node, peer.Method(methodSign), nil)
+	return !errors.Is(err, peer.ErrLost) && !errors.Is(err, peer.ErrDown)
+}
+
 // sizes tells the controller how large the partitions are that are led here.
 func (b *Broker) sizes() map[record.PartitionID]int64 {
 	if !b.ready.Load() {
@@ -232,6 +247,7 @@ func (b *Broker) openCalls(context.Context) error {
 	if b.network == nil {
 		return nil
 	}
+	b.handle(methodSign, func(context.Context, int32, []byte) ([]byte, error) { return nil, nil })
 	b.handle(methodForget, b.answerForget)
 	b.handle(methodRead, b.answerRead)
 	b.handle(methodInStep, b.answerInStep)

@@ -29,6 +29,8 @@ const (
 	methodSegments = 0x45
 	// methodInStep asks a leader whether the asker's replicas keep up.
 	methodInStep = 0x46
+	// methodSign does nothing: who answers it, with whatever, is there.
+	methodSign = 0x47
 )
 
 // rpcVersion begins every message; a reader refuses another.

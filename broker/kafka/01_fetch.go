@@ -207,7 +207,7 @@ func (s *Server) nameLeaders(ctx context.Context, r *request, f *fetch) {
 	if !f.failed || r.version < fetchLeaderMin {
 		return
 	}
-	h := newHints(ctx)
+	h := newHints(ctx, hintWait)
 	for i := range f.parts {
 		p := &f.parts[i]
 		p.leader = s.hint(h, p.code, []byte(p.want.name), p.want.id, r.version >= fetchIDsMin, p.want.partition)

@@ -25,7 +25,9 @@ import (
 //     Raft majority is not a list. Brokers that are down are left out, and the
 //     replicas on them are offline.
 //   - The leader is the newest that this broker knows, from the controller or
-//     its own replica. A partition without one is LEADER_NOT_AVAILABLE.
+//     its own replica. While a partition has none that is up and a majority of
+//     its replicas could elect one, the answer waits for it within metadataWait.
+//     After that it is LEADER_NOT_AVAILABLE.
 //   - Authorized operations are "unknown" until there are ACLs.
 //
 // Versions:
@@ -43,9 +45,10 @@ func (s *Server) metadata(ctx context.Context, r *request, m *kmsg.MetadataReque
 			resp.Brokers = append(resp.Brokers, s.metadataBroker(b))
 		}
 	}
+	h := newHints(ctx, metadataWait)
 	if all := m.Topics == nil || m.Version == 0 && len(m.Topics) == 0; all {
 		for _, t := range s.cfg.View().Topics() {
-			resp.Topics = append(resp.Topics, s.metadataTopic(r, t))
+			resp.Topics = append(resp.Topics, s.metadataTopic(h, r, t))
 		}
 		return resp
 	}
@@ -54,7 +57,7 @@ func (s *Server) metadata(ctx context.Context, r *request, m *kmsg.MetadataReque
 		create = 0
 	}
 	for _, asked := range m.Topics {
-		resp.Topics = append(resp.Topics, s.metadataFor(ctx, r, asked, &create))
+		resp.Topics = append(resp.Topics, s.metadataFor(h, r, asked, &create))
 	}
 	return resp
 }
@@ -65,7 +68,7 @@ const (
 	autoCreateTimeout    = 15 * time.Second
 )
 
-func (s *Server) metadataFor(ctx context.Context, r *request, asked kmsg.MetadataRequestTopic, create *int) kmsg.MetadataResponseTopic {
+func (s *Server) metadataFor(h *hints, r *request, asked kmsg.MetadataRequestTopic, create *int) kmsg.MetadataResponseTopic {
 	var t *cluster.Topic
 	err := error(nil)
 	switch id := record.TopicID(asked.TopicID); {
@@ -76,10 +79,10 @@ func (s *Server) metadataFor(ctx context.Context, r *request, asked kmsg.Metadat
 			err = refuse(kerr.UnknownTopicID, "unknown topic id")
 		}
 	default:
-		t, err = s.topicOrCreate(ctx, *asked.Topic, create)
+		t, err = s.topicOrCreate(h.ctx, *asked.Topic, create)
 	}
 	if err == nil {
-		return s.metadataTopic(r, t)
+		return s.metadataTopic(h, r, t)
 	}
 	rt := kmsg.NewMetadataResponseTopic()
 	rt.Topic, rt.TopicID = asked.Topic, asked.TopicID
@@ -142,14 +145,14 @@ func (s *Server) metadataBroker(b *cluster.Broker) kmsg.MetadataResponseBroker {
 	return rb
 }
 
-func (s *Server) metadataTopic(r *request, t *cluster.Topic) kmsg.MetadataResponseTopic {
+func (s *Server) metadataTopic(h *hints, r *request, t *cluster.Topic) kmsg.MetadataResponseTopic {
 	rt := kmsg.NewMetadataResponseTopic()
 	rt.Topic, rt.TopicID, rt.IsInternal = &t.Name, t.ID, t.Internal
 	rt.Partitions = make([]kmsg.MetadataResponseTopicPartition, 0, len(t.Partitions))
 	for i := range t.Partitions {
 		p := &t.Partitions[i]
 		rp := kmsg.NewMetadataResponseTopicPartition()
-		l := s.leader(record.PartitionID{Topic: t.ID, Partition: int32(i)}, p)
+		l := s.livingLeader(h, record.PartitionID{Topic: t.ID, Partition: int32(i)}, p)
 		rp.Partition, rp.LeaderEpoch = int32(i), int32(l.epoch)
 		rp.Replicas = p.Nodes()
 		for _, n := range rp.Replicas {
@@ -158,9 +161,6 @@ func (s *Server) metadataTopic(r *request, t *cluster.Topic) kmsg.MetadataRespon
 			} else {
 				rp.OfflineReplicas = append(rp.OfflineReplicas, n)
 			}
-		}
-		if l.node >= 0 && !s.alive(l.node) {
-			l.node = cluster.NoLeader // the client asks again at once, and not there
 		}
 		rp.Leader = l.node
 		if l.node == cluster.NoLeader {

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -61,6 +62,9 @@ type Config struct {
 	// Alive says whether another broker is up, as far as this one knows; nil
 	// takes all as up.
 	Alive func(node int32) bool
+	// Answers asks another broker that is up for a sign, and says false when it
+	// has ended since, which Alive learns a moment later; nil leaves it to Alive.
+	Answers func(ctx context.Context, node int32) bool
 	// ListenerName is the brokers' listener told to clients, "kafka" when empty.
 	ListenerName string
 	// LogDirs reports the data directories for DescribeLogDirs; nil reports none.

@@ -28,6 +28,8 @@ type fakeCluster struct {
 	createErr error
 	others    []*cluster.Broker // beside node 1
 	led       leading           // what this broker's replicas know of their leader
+	elected   leading           // whom they hear of when asked the fourth time
+	lookups   int
 }
 
 func newFakeCluster() *fakeCluster {
@@ -263,6 +265,9 @@ func (c *fakeCluster) InStep(record.PartitionID, int32) bool { return true }
 func (c *fakeCluster) Leader(record.PartitionID) (int32, record.LeaderEpoch) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.lookups++; c.elected.epoch > 0 && c.lookups > 3 {
+		c.led = c.elected
+	}
 	return c.led.node, c.led.epoch
 }
 

@@ -32,6 +32,7 @@ type hints struct {
 	ctx   context.Context
 	until time.Time // what is not known by then is not told
 	named []int32   // the leaders that were found
+	there []int32   // the brokers that answered since the request came
 }
 
 const (
@@ -41,9 +42,15 @@ const (
 	// every few seconds.
 	hintWait  = 700 * time.Millisecond
 	hintEvery = 5 * time.Millisecond
+	// metadataWait is how long an answer to Metadata waits for elections: longer
+	// than one takes on a busy machine, since who is answered without a leader
+	// may ask again only after five seconds (franz-go's MetadataMinAge).
+	metadataWait = 2 * time.Second
 )
 
-func newHints(ctx context.Context) *hints { return &hints{ctx: ctx, until: time.Now().Add(hintWait)} }
+func newHints(ctx context.Context, wait time.Duration) *hints {
+	return &hints{ctx: ctx, until: time.Now().Add(wait)}
+}
 
 // hint is the leader to tell a client beside an error that says that it asked
 // the wrong broker or with an old epoch (KIP-951). A broker never points at
@@ -82,6 +89,49 @@ func (s *Server) awaitLeader(h *hints, id record.PartitionID) {
 			return
 		}
 	}
+}
+
+// livingLeader is a partition's leader on a broker that is there. It waits,
+// within bounds, while there is none and enough replicas are up to elect one;
+// then node is -1.
+func (s *Server) livingLeader(h *hints, id record.PartitionID, p *cluster.Partition) leading {
+	for {
+		l := s.leader(id, p)
+		if l.node >= 0 && s.there(h, l.node) {
+			return l
+		}
+		l.node = cluster.NoLeader
+		up := 0
+		for _, r := range p.Replicas {
+			if s.alive(r.Node) {
+				up++
+			}
+		}
+		if up <= len(p.Replicas)/2 || time.Now().After(h.until) {
+			return l
+		}
+		select {
+		case <-time.After(hintEvery):
+		case <-h.ctx.Done():
+			return l
+		}
+		if t := s.cfg.View().Topic(id.Topic); t != nil && int(id.Partition) < len(t.Partitions) {
+			p = &t.Partitions[id.Partition]
+		}
+	}
+}
+
+// there says whether a broker is there now. Clients whose broker was killed
+// ask another within a millisecond, which may not have noticed yet.
+func (s *Server) there(h *hints, node int32) bool {
+	if node == s.cfg.NodeID || slices.Contains(h.there, node) {
+		return true
+	}
+	if !s.alive(node) || s.cfg.Answers != nil && !s.cfg.Answers(h.ctx, node) {
+		return false
+	}
+	h.there = append(h.there, node)
+	return true
 }
 
 // appendCurrentLeader writes a hint as a tagged field.

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -18,11 +19,17 @@ import (
 // down, and a topic with a replica on each.
 func three(t *testing.T) (*world, *cluster.Topic) {
 	t.Helper()
+	return threeOf(t, func(cfg *Config) { cfg.Alive = func(node int32) bool { return node != 3 } })
+}
+
+// threeOf is three with a configuration of the test's.
+func threeOf(t *testing.T, change func(*Config)) (*world, *cluster.Topic) {
+	t.Helper()
 	c := newFakeCluster()
 	for _, id := range []int32{2, 3} {
 		c.others = append(c.others, &cluster.Broker{ID: id, Rack: "b", Listeners: []cluster.Listener{{Name: "kafka", Host: "far", Port: 9000 + id}}})
 	}
-	w := openOver(t, c, func(cfg *Config) { cfg.Alive = func(node int32) bool { return node != 3 } })
+	w := openOver(t, c, change)
 	topic := w.topic(t, "t", 1)
 	c.mu.Lock()
 	topic.Partitions[0].Replicas = []cluster.Replica{{Node: 1, ID: 1}, {Node: 3, ID: 3}, {Node: 2, ID: 2}}
@@ -92,6 +99,47 @@ func TestMetadataOfBrokersThatAreDown(t *testing.T) {
 	d.Version, d.EndpointType, d.IncludeFencedBrokers = 2, 1, true
 	if got := w.Server.describeCluster(within(t), &request{}, d).(*kmsg.DescribeClusterResponse).Brokers; len(got) != 3 || got[1].IsFenced || !got[2].IsFenced {
 		t.Errorf("described %+v", got)
+	}
+}
+
+// Shows that metadata waits for the election after a leader's broker is lost,
+// also when this broker has not noticed yet: clients that are told the old
+// leader, or none, may ask again only after seconds. Nobody waits for an
+// election that cannot be.
+func TestMetadataWaitsForAnElection(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		alive    []int32 // as far as this broker knows
+		elected  leading
+		wantNode int32
+		wantAsks int // at most; 0 for any number
+	}{
+		{"known to be down", []int32{1, 2}, leading{2, 30}, 2, 0},
+		{"not noticed", []int32{1, 2, 3}, leading{2, 30}, 2, 0},
+		{"no majority", []int32{1}, leading{}, cluster.NoLeader, 1},
+		{"no election", []int32{1, 2}, leading{}, cluster.NoLeader, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w, _ := threeOf(t, func(cfg *Config) {
+				cfg.Alive = func(node int32) bool { return slices.Contains(c.alive, node) }
+				cfg.Answers = func(_ context.Context, node int32) bool { return node != 3 }
+			})
+			w.cluster.mu.Lock()
+			w.cluster.led, w.cluster.elected = leading{3, 29}, c.elected
+			w.cluster.mu.Unlock()
+			m := kmsg.NewPtrMetadataRequest()
+			m.Version = 12
+			p := w.Server.metadata(within(t), &request{}, m).(*kmsg.MetadataResponse).Topics[0].Partitions[0]
+			if p.Leader != c.wantNode || (p.ErrorCode == kerr.LeaderNotAvailable.Code) != (c.wantNode == cluster.NoLeader) {
+				t.Errorf("partition %+v", p)
+			}
+			w.cluster.mu.Lock()
+			defer w.cluster.mu.Unlock()
+			if c.wantAsks > 0 && w.cluster.lookups > c.wantAsks {
+				t.Errorf("asked %d times for a leader", w.cluster.lookups)
+			}
+		})
 	}
 }
 

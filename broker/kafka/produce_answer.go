@@ -15,7 +15,7 @@ func (s *Server) appendProduceAnswer(ctx context.Context, b []byte, r *request, 
 	b = appendResponseHeader(b, r.header, flexible)
 	b = appendArrayLen(b, len(call.topics), flexible)
 	next := 0
-	h := newHints(ctx)
+	h := newHints(ctx, hintWait)
 	for _, t := range call.topics {
 		if r.version >= produceIDsMin {
 			b = append(b, t.id[:]...)
