@@ -27,6 +27,8 @@ type history struct {
 	j      *Journal
 	states []model // states[0] is flushed; each later one is one write more
 	fulls  int     // times that the disk was full
+	// carried counts the times that a group's entries were written again.
+	carried int
 }
 
 // beside is Config.Beside as a broker gives it.
@@ -116,12 +118,28 @@ func (h *history) run(writes, groups int) error {
 			h.states = h.states[len(h.states)-1:]
 		}
 		if h.rng.IntN(5) == 0 {
+			if err := h.carry(groups); err != nil {
+				return err
+			}
+		}
+		if h.rng.IntN(5) == 0 {
 			if _, err := h.j.Prepare(); err != nil && !errors.Is(err, ErrFull) {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// carry writes the entries of a group that pins the oldest file again, which is
+// no new state.
+func (h *history) carry(groups int) error {
+	ids := append(h.j.Pinning(1), testID(h.rng.IntN(groups)))
+	carried, err := h.j.Carry(ids[0], h.d.truth[ids[0]].Entries)
+	if carried {
+		h.carried++
+	}
+	return err
 }
 
 // append notes the state before it is asked for: the power may be cut after
@@ -185,6 +203,7 @@ func TestPowerCutAtAnyPoint(t *testing.T) {
 	if testing.Short() {
 		seeds = 40
 	}
+	carried := 0
 	for seed := range seeds {
 		h := newHistory(t, seed)
 		for life := range 8 {
@@ -196,6 +215,10 @@ func TestPowerCutAtAnyPoint(t *testing.T) {
 				t.Fatalf("seed %d, life %d, cut after %d changes: %v", seed, life, changes, err)
 			}
 		}
+		carried += h.carried
+	}
+	if carried < 500 {
+		t.Fatalf("entries were carried only %d times", carried)
 	}
 }
 

@@ -13,6 +13,8 @@
 //
 //	free ▸ active ▸ live (pinned by entries) ▸ live (unpinned) ▸ states rewritten ▸ free
 //
+// Entries that stay undecided are written again into the active file (Carry).
+//
 // Invariants:
 //
 //   - Flush returns nil only when everything appended before it is on stable

@@ -329,8 +329,8 @@ func (j *Journal) LiveBytes() int64 {
 
 // Pinning gives at most limit groups, by id, whose entries keep the oldest
 // file from being used again: the ones to write to segments first, whatever
-// their size. A group whose entries are undecided for long is moved instead by
-// appending all its entries again. Nil when only the active file is live.
+// their size. Entries that nobody decides are carried instead (Carry). Nil when
+// only the active file is live.
 func (j *Journal) Pinning(limit int) []record.PartitionID {
 	for i := range j.live[:len(j.live)-1] {
 		if j.live[i].pins == 0 {

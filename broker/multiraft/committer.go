@@ -83,7 +83,9 @@ func (c *committer) pinning(bytesMax int64) {
 		return
 	}
 	var ids []record.PartitionID
-	if c.state.full.Load() || p.LiveBytes() > bytesMax {
+	live := p.LiveBytes()
+	c.state.live.Store(live)
+	if c.state.full.Load() || live > bytesMax {
 		ids = p.Pinning(pinningMax)
 	}
 	c.state.pinning.Store(&ids)
@@ -91,16 +93,6 @@ func (c *committer) pinning(bytesMax int64) {
 
 // pinningMax bounds how many groups Pinning names.
 const pinningMax = 1024
-
-// takePinning gives what pinning found since the last call, and asks again.
-func (s *shared) takePinning() []record.PartitionID {
-	ids := s.pinning.Swap(nil)
-	s.askPinning.Store(true)
-	if ids == nil {
-		return nil
-	}
-	return *ids
-}
 
 // commit appends what it can and flushes. It gives the batches that are now
 // durable, in order, and what may be said early of those that still wait. An
@@ -144,6 +136,11 @@ func (c *committer) try() (done []*Batch, err error) {
 		}
 		appended += n
 	}
+	n, err := c.carry(done)
+	if err != nil {
+		return done, err
+	}
+	appended += n
 	if err := c.tellFull(full); err != nil {
 		return done, err
 	}

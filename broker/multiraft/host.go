@@ -239,8 +239,15 @@ func (h *Host) Stats() Stats { return h.stats.stats(h.state.full.Load()) }
 
 // Pinning gives groups whose entries keep more than PinnedBytesMax of the
 // journal, or a full one, as of a flush after the last call: they are to be
-// released first, whatever their size. Nil most of the time.
-func (h *Host) Pinning() []record.PartitionID { return h.state.takePinning() }
+// released first, whatever their size. What of them is undecided is carried to
+// the journal's newest file. Nil most of the time.
+func (h *Host) Pinning() []record.PartitionID {
+	ids := h.state.takePinning()
+	if h.state.carriable(len(ids), h.stats.uncommitted.Load()) {
+		h.everywhere(func(s *Shard) { s.carry(ids) })
+	}
+	return ids
+}
 
 // runShard is a shard's loop.
 func (h *Host) runShard(l *shardLoop) {

@@ -228,7 +228,15 @@ func (n *Node) Groups() []record.PartitionID {
 }
 
 // Pinning is Host.Pinning.
-func (n *Node) Pinning() []record.PartitionID { return n.state.takePinning() }
+func (n *Node) Pinning() []record.PartitionID {
+	ids := n.state.takePinning()
+	if n.state.carriable(len(ids), n.stats.uncommitted.Load()) {
+		for _, s := range n.shards {
+			s.carry(ids)
+		}
+	}
+	return ids
+}
 
 // Stats gives the counters.
 func (n *Node) Stats() Stats { return n.stats.stats(n.state.full.Load()) }

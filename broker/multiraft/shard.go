@@ -56,6 +56,7 @@ type shared struct {
 	// newer ones.
 	pinning    atomic.Pointer[[]record.PartitionID]
 	askPinning atomic.Bool
+	live       atomic.Int64 // bytes of the journal when pinning was found
 	// gone is told of every group that stopped; nil for nobody.
 	gone func(record.PartitionID)
 	// post has fn run on the shard's loop, from wherever it is called.
@@ -66,6 +67,9 @@ type shared struct {
 type Batch struct {
 	// Writes go to the journal in order, all before one Flush.
 	Writes []journal.Write
+
+	// carries may be written, too, and nothing depends on that (carry.go).
+	carries []carried
 
 	shard  *Shard
 	after  []afterFlush
