@@ -11,9 +11,9 @@ import (
 
 // Entries that nobody decides keep the journal file in which they stand: those
 // of a group whose majority is away, for hours. The journal of a busy broker
-// would fill behind them. So, when a group is named that keeps too much of the
-// journal and has nothing to release, all its entries are written again into the
-// newest file, in one record. Raft is not told: they are the same entries, and
+// would fill behind them. So, when a group is named again and again that keeps
+// too much of the journal and has nothing to release, all its entries are written
+// again into the newest file, in one record. Raft is not told: they are the same entries, and
 // they were durable before. Whoever writes them is free not to: the journal takes
 // them only while they are exactly what it holds of the group.
 
@@ -33,6 +33,16 @@ var _ carrier = (*journal.Journal)(nil)
 // carryShare: what is undecided is carried while it is at most one part in so
 // many of the journal. More would fill the journal with itself.
 const carryShare = 4
+
+// carryAfter is how often a group is named, with the same entries undecided,
+// until they are carried: most are decided soon.
+const carryAfter = 10
+
+// undecided is what a group that was named had undecided, and how often.
+type undecided struct {
+	applied, last uint64
+	times         int
+}
 
 // takePinning gives what pinning found since the last call, and asks again.
 func (s *shared) takePinning() []record.PartitionID {
@@ -59,6 +69,13 @@ func (s *Shard) carry(ids []record.PartitionID) {
 		if g == nil || g.stopped != nil || g.writesInFlight > 0 || uint64(g.mark) != g.applied || g.log.last() <= g.applied {
 			continue
 		}
+		if g.stuck.applied != g.applied || g.stuck.last != g.log.last() {
+			g.stuck = undecided{applied: g.applied, last: g.log.last()}
+		}
+		if g.stuck.times++; g.stuck.times < carryAfter {
+			continue
+		}
+		g.stuck.times = 0
 		b := s.current()
 		b.carries = append(b.carries, carried{id, g.log.entries[g.applied-g.log.markIndex:]})
 	}

@@ -73,12 +73,14 @@ func TestUndecidedEntriesDoNotFillTheJournal(t *testing.T) {
 			g.Release(journal.Mark{Index: g.Committed(), Term: m.at(g.Committed()).Term})
 		})
 		rest(n)
+		for n.commit.prepare() { // as a Host's loop does when nothing waits
+		}
 		liveMax = max(liveMax, j.LiveBytes())
 		if i%50 == 49 {
 			keepsUndecided(t, fs.CrashClone(rng))
 		}
 	}
-	if carried := n.Stats().Carried; liveMax > 1<<20 || carried < 3 {
+	if carried := n.Stats().Carried; liveMax > 3<<19 || carried < 3 {
 		t.Errorf("%d live bytes at the most, carried %d times", liveMax, carried)
 	}
 	n.Close()

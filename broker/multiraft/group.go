@@ -68,6 +68,7 @@ type Group struct {
 	idle, sinceBeat, grace, campaignIn, tries int
 
 	sent     []sent
+	stuck    undecided // when it was last named, see carry.go
 	install  *install
 	restored *journal.Mark // of a snapshot that raft took, until it is written
 }
