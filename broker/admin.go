@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -29,11 +30,15 @@ type httpServer struct {
 	listen net.Listener
 }
 
-// openHTTP listens on addr. A taken port names the port and the key to change.
-func openHTTP(name, key, addr string, h http.Handler, log *slog.Logger) (*httpServer, error) {
+// openHTTP listens on addr, with TLS if secure is not nil. A taken port names
+// the port and the key to change.
+func openHTTP(name, key, addr string, secure *tls.Config, h http.Handler, log *slog.Logger) (*httpServer, error) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen for %s: %w (choose another with --%s)", name, err, key)
+	}
+	if secure != nil {
+		l = tls.NewListener(l, secure)
 	}
 	return &httpServer{name: name, listen: l, server: &http.Server{
 		Handler:           h,
@@ -59,24 +64,29 @@ func (s *httpServer) close(ctx context.Context) error {
 	return nil
 }
 
-// adminHandler serves health and metrics, and what more adds. ready tells why
-// the broker cannot serve yet, nil when it can.
-func adminHandler(ready func() error, metrics prometheus.Gatherer, more func(*http.ServeMux)) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /health/live", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "live") })
-	mux.HandleFunc("GET /health/ready", func(w http.ResponseWriter, _ *http.Request) {
+// adminHandler serves health and metrics, and what more adds behind the guard.
+// ready tells why the broker cannot serve yet, nil when it can.
+func adminHandler(ready func() error, metrics prometheus.Gatherer, g *adminGuard, more func(*http.ServeMux)) http.Handler {
+	open := http.NewServeMux()
+	open.HandleFunc("GET /health/live", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "live") })
+	open.HandleFunc("GET /health/ready", func(w http.ResponseWriter, _ *http.Request) {
 		if err := ready(); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ready")
 	})
+	open.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	// Profiles tell an operator where time and memory go; the admin address is
 	// not for clients.
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
-	more(mux)
-	return mux
+	profiles := http.NewServeMux()
+	profiles.HandleFunc("GET /debug/pprof/", pprof.Index)
+	profiles.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	profiles.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	open.Handle("/debug/pprof/", g.guard(true, profiles))
+	guarded := http.NewServeMux()
+	more(guarded)
+	open.Handle("GET /v1/", g.guard(false, guarded))
+	open.Handle("/v1/", g.guard(true, guarded))
+	return open
 }

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -453,7 +454,15 @@ func (b *Broker) openAdmin(context.Context) error {
 	if b.cfg.AdminAddr == "" {
 		return nil
 	}
-	return b.serve("admin", "admin-addr", b.cfg.AdminAddr, adminHandler(b.readiness, b.registry, b.clusterHandlers))
+	secure, err := b.cfg.adminTLS()
+	if err != nil {
+		return err
+	}
+	guard := newAdminGuard(&b.cfg, b.log)
+	if b.cfg.AdminTokenFile == "" && !guard.loopback {
+		b.log.Warn("the admin address is reached from other machines and has no token: it shows the cluster and changes nothing (admin-token-file)", "address", b.cfg.AdminAddr)
+	}
+	return b.serve("admin", "admin-addr", b.cfg.AdminAddr, secure, adminHandler(b.readiness, b.registry, guard, b.clusterHandlers))
 }
 
 // Partition implements kafka.Partitions: a log of this cluster, or one followed
@@ -486,8 +495,8 @@ func (b *Broker) InStep(id record.PartitionID, node int32) bool {
 }
 
 // serve starts an HTTP server with a loop of its own.
-func (b *Broker) serve(name, key, addr string, h httpHandler) error {
-	s, err := openHTTP(name, key, addr, h, b.log)
+func (b *Broker) serve(name, key, addr string, secure *tls.Config, h httpHandler) error {
+	s, err := openHTTP(name, key, addr, secure, h, b.log)
 	if err != nil {
 		return err
 	}

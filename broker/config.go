@@ -39,10 +39,17 @@ type Config struct {
 	// host:port they are told to use, KafkaAddr if empty.
 	KafkaAddr       string
 	KafkaAdvertised string
-	// AdminAddr serves /health/live, /health/ready and /metrics; CatalogAddr
-	// the Iceberg REST catalog (empty: none, and no tables by our own catalog).
+	// AdminAddr serves /health/live, /health/ready and /metrics, and the cluster
+	// to who operates it; CatalogAddr the Iceberg REST catalog (empty: none, and
+	// no tables by our own catalog).
 	AdminAddr   string
 	CatalogAddr string
+	// AdminTokenFile holds the bearer token for all of AdminAddr but health and
+	// metrics. Without it nothing is changed through an address that is not
+	// loopback. AdminCert and AdminKey are PEM files for TLS there; both or none.
+	AdminTokenFile string
+	AdminCert      string
+	AdminKey       string
 
 	// Bucket is the object store, s3://name?endpoint=http://host:port&region=…;
 	// empty keeps everything on the local disk, without tiering or tables.
@@ -131,6 +138,7 @@ func (c *Config) Validate() error {
 		fault("node-id", "%d: want 0 or more", c.NodeID)
 	}
 	faults = append(faults, c.validateRPC()...)
+	faults = append(faults, c.validateAdmin()...)
 	for key, addr := range map[string]string{"kafka-addr": c.KafkaAddr, "kafka-advertised": c.KafkaAdvertised, "admin-addr": c.AdminAddr, "catalog-addr": c.CatalogAddr} {
 		if addr == "" && key != "kafka-addr" {
 			continue

@@ -82,7 +82,7 @@ func (b *Broker) openTables(context.Context) error {
 	if b.cfg.CatalogAddr == "" {
 		return nil
 	}
-	return b.serve("catalog", "catalog-addr", b.cfg.CatalogAddr, t.catalog)
+	return b.serve("catalog", "catalog-addr", b.cfg.CatalogAddr, nil, t.catalog)
 }
 
 // sync starts, configures and stops committers as the view says. It has one

@@ -3,11 +3,14 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -18,12 +21,23 @@ import (
 // controller.
 const adminTimeout = 30 * time.Second
 
+// adminTokenEnv names the file with the admin token, for brokers and for these
+// commands.
+const adminTokenEnv = "TIDEWATER_ADMIN_TOKEN_FILE"
+
 // adminClient asks the brokers' admin addresses, the first that answers.
-type adminClient struct{ addrs []string }
+type adminClient struct {
+	urls  []string // scheme://host:port
+	token string   // empty: none is sent
+	http  http.Client
+}
 
 // addAdmin declares the flags of commands that use the admin address.
 func addAdmin(c *cobra.Command) {
-	c.PersistentFlags().StringP("admin", "a", "127.0.0.1:9644", "brokers' admin addresses (--admin-addr), comma-separated; the first that answers is asked")
+	f := c.PersistentFlags()
+	f.StringP("admin", "a", "127.0.0.1:9644", "brokers' admin addresses (--admin-addr), comma-separated; the first that answers is asked. https://HOST:PORT for those with TLS")
+	f.String("token-file", "", "file with the brokers' admin token (--admin-token-file); $"+adminTokenEnv+" if empty")
+	f.String("admin-ca", "", "PEM file: who may sign the certificates at https:// addresses; the machine's authorities if empty")
 }
 
 func newAdminClient(c *cobra.Command) (*adminClient, error) {
@@ -33,14 +47,62 @@ func newAdminClient(c *cobra.Command) (*adminClient, error) {
 	}
 	a := &adminClient{}
 	for _, addr := range strings.Split(text, ",") {
-		if addr = strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(addr), "http://"), "/"); addr != "" {
-			a.addrs = append(a.addrs, addr)
+		addr = strings.TrimSuffix(strings.TrimSpace(addr), "/")
+		switch {
+		case addr == "":
+		case strings.HasPrefix(addr, "http://"), strings.HasPrefix(addr, "https://"):
+			a.urls = append(a.urls, addr)
+		default:
+			a.urls = append(a.urls, "http://"+addr)
 		}
 	}
-	if len(a.addrs) == 0 {
+	if len(a.urls) == 0 {
 		return nil, usageError{errors.New("--admin: want host:port")}
 	}
-	return a, nil
+	if err := a.readToken(c); err != nil {
+		return nil, err
+	}
+	return a, a.trust(c)
+}
+
+// readToken takes the token from the file that the flag or the environment names.
+func (a *adminClient) readToken(c *cobra.Command) error {
+	path, err := c.Flags().GetString("token-file")
+	if err != nil {
+		return err
+	}
+	if path == "" {
+		path = os.Getenv(adminTokenEnv)
+	}
+	if path == "" {
+		return nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("read the admin token: %w", err)
+	}
+	if a.token = strings.TrimSpace(string(text)); a.token == "" {
+		return fmt.Errorf("read the admin token: %s is empty", path)
+	}
+	return nil
+}
+
+// trust has brokers with TLS checked by the authorities of a file.
+func (a *adminClient) trust(c *cobra.Command) error {
+	path, err := c.Flags().GetString("admin-ca")
+	if err != nil || path == "" {
+		return err
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("--admin-ca: %w", err)
+	}
+	trusted := x509.NewCertPool()
+	if !trusted.AppendCertsFromPEM(text) {
+		return fmt.Errorf("--admin-ca: %s holds no certificate in PEM", path)
+	}
+	a.http.Transport = &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: trusted}}
+	return nil
 }
 
 // errAdmin is what a broker answered instead.
@@ -69,7 +131,7 @@ func (a *adminClient) do(ctx context.Context, method, path string, body, into an
 		}
 	}
 	var unreachable []error
-	for _, addr := range a.addrs {
+	for _, addr := range a.urls {
 		err := a.once(ctx, method, addr, path, sent, into)
 		var said *errAdmin
 		if err == nil || errors.As(err, &said) || ctx.Err() != nil {
@@ -78,20 +140,23 @@ func (a *adminClient) do(ctx context.Context, method, path string, body, into an
 		unreachable = append(unreachable, err)
 	}
 	return fmt.Errorf("no broker answers at the admin address %s: name that of a running one with --admin: %w",
-		strings.Join(a.addrs, ", "), errors.Join(unreachable...))
+		strings.Join(a.urls, ", "), errors.Join(unreachable...))
 }
 
 func (a *adminClient) once(ctx context.Context, method, addr, path string, body []byte, into any) error {
 	ctx, stop := context.WithTimeout(ctx, adminTimeout)
 	defer stop()
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+addr+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, addr+path, bytes.NewReader(body))
 	if err != nil {
 		return usageError{fmt.Errorf("--admin %q: want host:port", addr)}
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	res, err := http.DefaultClient.Do(req)
+	if a.token != "" {
+		req.Header.Set("Authorization", "Bearer "+a.token)
+	}
+	res, err := a.http.Do(req)
 	if err != nil {
 		return err
 	}

@@ -113,6 +113,14 @@ func ignoreCanceled(err error) error {
 	return err
 }
 
+// adminScheme is how the admin address is spoken to.
+func adminScheme(cfg broker.Config) string {
+	if cfg.AdminCert != "" {
+		return "https"
+	}
+	return "http"
+}
+
 // devBanner says what listens where, and gives lines that work as they are in
 // a shell that stands where this process was started.
 func devBanner(w io.Writer, b *broker.Broker, cfg broker.Config, took time.Duration) {
@@ -125,7 +133,7 @@ func devBanner(w io.Writer, b *broker.Broker, cfg broker.Config, took time.Durat
 		fmt.Fprintf(w, "  catalog   http://%s\n", b.CatalogAddr())
 	}
 	if b.AdminAddr() != "" {
-		fmt.Fprintf(w, "  admin     http://%s/metrics\n", b.AdminAddr())
+		fmt.Fprintf(w, "  admin     %s://%s/metrics\n", adminScheme(cfg), b.AdminAddr())
 	}
 	fmt.Fprintf(w, `  data      %s (direct I/O: %v)
 

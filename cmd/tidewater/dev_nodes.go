@@ -279,7 +279,7 @@ func nodesBanner(w io.Writer, all []broker.Config, took time.Duration) {
 		fmt.Fprintf(w, "  catalog   http://%s (one catalog, served by every broker)\n", first.CatalogAddr)
 	}
 	if first.AdminAddr != "" {
-		fmt.Fprintf(w, "  admin     http://%s/metrics\n", first.AdminAddr)
+		fmt.Fprintf(w, "  admin     %s://%s/metrics\n", adminScheme(*first), first.AdminAddr)
 	}
 	fmt.Fprintf(w, "\n  kill -9 a node's pid: the others take over, and it is started again after %s.\n  Ctrl-C ends them all.\n", nodeAgain)
 }

@@ -70,7 +70,7 @@ and give the topics their replicas back with 'tidewater partition replicas'.`,
 	f.Int32SliceVar(&lost, "lost", nil, "ids of the brokers that are gone for good, with their disks")
 	f.BoolVar(&accept, "accept-data-loss", false, "do it: acked records that this broker has not got are given up")
 	f.BoolVar(&cancel, "cancel", false, "take back a recovery that was decided and not yet carried out")
-	hideFlags(c, "kafka-addr", "kafka-advertised", "admin-addr", "catalog-addr", "catalog-access-key", "catalog-secret-key", "auto-create-topics",
+	hideFlags(c, "kafka-addr", "kafka-advertised", "admin-addr", "admin-token-file", "admin-cert", "admin-key", "catalog-addr", "catalog-access-key", "catalog-secret-key", "auto-create-topics",
 		"default-partitions", "default-replication-factor", "group-initial-delay", "memory", "cache-bytes", "tail-every", "delete-grace", "replica", "replica-of", "rack")
 	return c
 }

@@ -46,7 +46,7 @@ Start it afterwards with 'tidewater broker' or 'tidewater dev' on the same direc
 	}
 	brokerFlags(c.Flags(), &cfg)
 	c.Flags().StringVar(&file, "config", "", "configuration file; "+configFile+" if there is one")
-	hideFlags(c, "kafka-addr", "kafka-advertised", "admin-addr", "catalog-addr", "catalog-access-key", "catalog-secret-key", "catalog-s3-endpoint",
+	hideFlags(c, "kafka-addr", "kafka-advertised", "admin-addr", "admin-token-file", "admin-cert", "admin-key", "catalog-addr", "catalog-access-key", "catalog-secret-key", "catalog-s3-endpoint",
 		"auto-create-topics", "default-partitions", "group-initial-delay", "memory", "tail-every", "delete-grace", "replica")
 	return c
 }
