@@ -28,6 +28,9 @@ func (c *core) sync(now time.Time, req *kmsg.SyncGroupRequest, reply func(kmsg.R
 	if code == 0 && (req.ProtocolType != nil && *req.ProtocolType != g.protocolType || req.Protocol != nil && *req.Protocol != g.protocol) {
 		code = kerr.InconsistentGroupProtocol.Code
 	}
+	if (code == kerr.UnknownMemberID.Code || code == kerr.IllegalGeneration.Code) && c.lost(req.Group, req.Generation) {
+		code = kerr.RebalanceInProgress.Code
+	}
 	if code != 0 {
 		c.refuseSync(w, code)
 		return
@@ -49,6 +52,15 @@ func (c *core) sync(now time.Time, req *kmsg.SyncGroupRequest, reply func(kmsg.R
 	default:
 		c.refuseSync(w, kerr.UnknownMemberID.Code)
 	}
+}
+
+// lost says that a generation was another coordinator's and not completed
+// there: its members are to join again. Those that hear UNKNOWN_MEMBER_ID or
+// ILLEGAL_GENERATION instead of that do so too, but some show their users an
+// error first.
+func (c *core) lost(groupID string, generation int32) bool {
+	g := c.groups[groupID]
+	return g == nil || generation > g.generation
 }
 
 // memberOf finds a group's member and checks its generation; generation -1 is
