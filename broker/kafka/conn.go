@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // conn is one client connection: a reader loop, which reads requests and makes
@@ -42,7 +44,9 @@ type conn struct {
 	clientID string
 
 	// Only the writer's:
-	out   []byte // answers not yet written
+	out []byte // answers not yet written
+	// told: something else than ApiVersions was answered.
+	told  bool
 	fetch fetch
 }
 
@@ -69,6 +73,16 @@ func newConn(s *Server, nc net.Conn, ip netip.Addr) *conn {
 // cut closes the socket: both loops end soon.
 func (c *conn) cut() { c.nc.Close() }
 
+// leave is cut when the server drains. A client that was told nothing yet takes
+// an orderly end for a refusal (TLS or SASL is missing) and may give up; a reset
+// is a connection that broke, after which it tries again.
+func (c *conn) leave() {
+	if tcp, ok := c.nc.(*net.TCPConn); ok && !c.told {
+		tcp.SetLinger(0) // an error here means that the socket is closed already
+	}
+	c.cut()
+}
+
 // serve runs both loops and returns when they have ended. live ends when the
 // socket is no use any more, patience already when no further request will
 // come (the client closed its side, or the server drains): long polls are then
@@ -89,7 +103,11 @@ func (c *conn) serve() {
 	})
 	c.writeLoop(live, patience)
 	end()
-	c.cut()
+	if c.s.draining.Err() != nil {
+		c.leave()
+	} else {
+		c.cut()
+	}
 	for x := range c.queue { // unblocks the reader, gives memory back
 		x.release(c)
 	}
@@ -159,6 +177,7 @@ func (c *conn) logReadError(err error) {
 func (c *conn) writeLoop(live, patience context.Context) {
 	for x := range c.queue {
 		ok := c.answer(live, patience, x)
+		c.told = c.told || x.key != int16(kmsg.ApiVersions) && ok
 		x.release(c)
 		if !ok {
 			return

@@ -2,6 +2,9 @@ package kafka
 
 import (
 	"context"
+	"errors"
+	"io"
+	"syscall"
 	"testing"
 	"time"
 
@@ -146,6 +149,28 @@ func TestCloseFinishesWhatIsUnderWay(t *testing.T) {
 	}
 }
 
+// Shows that a client whose new connection meets a broker that closes finds it
+// broken, and tries again, rather than ended in order, which clients take for
+// a refusal: one that was told nothing yet, or only what versions there are.
+func TestCloseIsNoRefusal(t *testing.T) {
+	w := open(t, nil)
+	fresh, greeted, served := w.dial(t), w.dial(t), w.dial(t)
+	versions, metadata := kmsg.NewPtrApiVersionsRequest(), kmsg.NewPtrMetadataRequest()
+	greeted.send(frameOf(1, versions))
+	greeted.answer(1, versions)
+	served.send(frameOf(1, metadata))
+	served.answer(1, metadata)
+	until(t, "all are in", func() bool { return w.Stats().Connections == 3 })
+	if err := w.Close(within(t)); err != nil {
+		t.Error(err)
+	}
+	for c, want := range map[rawConn]error{fresh: syscall.ECONNRESET, greeted: syscall.ECONNRESET, served: io.EOF} {
+		if n, err := c.Read(make([]byte, 1)); n != 0 || !errors.Is(err, want) {
+			t.Errorf("%d bytes, %v, want %v", n, err, want)
+		}
+	}
+}
+
 // Shows that Close is bounded: with a commit that never comes it cuts.
 func TestCloseIsBounded(t *testing.T) {
 	w := open(t, nil)
@@ -204,14 +229,14 @@ func TestConnectionLimits(t *testing.T) {
 
 // Shows that an idle connection is closed, but not one that waits for an answer.
 func TestIdleConnections(t *testing.T) {
-	w := open(t, func(c *Config) { c.IdleTimeout = 300 * time.Millisecond })
+	w := open(t, func(c *Config) { c.IdleTimeout = 2 * time.Second })
 	w.topic(t, "t", 1)
 	waiting := w.dial(t)
 	fetch := fetchOf(11, "t", record.TopicID{}, 0)
 	fetch.MaxWaitMillis = 60_000
 	waiting.send(frameOf(1, fetch))
-	for range 2 {
-		w.dial(t).closed()
+	for _, idle := range []rawConn{w.dial(t), w.dial(t)} {
+		idle.closed()
 	}
 	w.cluster.log("t", 0).Append(logio.AppendRequest{Batch: batchOf(t, 1, record.None), Done: func(logio.AppendResult) {}})
 	if r := waiting.answer(1, fetch).(*kmsg.FetchResponse); len(r.Topics[0].Partitions[0].RecordBatches) == 0 {

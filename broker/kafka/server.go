@@ -154,8 +154,11 @@ func (s *Server) admit(nc net.Conn) {
 		s.counters.refused.Add(1)
 		s.blame.once(ip, "connection limit reached, closing new connections of this client", "limit", s.cfg.ConnectionsMax, "limit_per_ip", s.cfg.ConnectionsPerIPMax)
 	}
-	if !admitted {
+	switch {
+	case full:
 		c.cut()
+	case !admitted:
+		c.leave()
 	}
 }
 
