@@ -50,6 +50,7 @@ type child struct {
 	stdin  io.Closer
 	out    io.Reader
 	logged *logged
+	closed bool // by stop, as it should
 }
 
 func startChild(t *testing.T, cfg Config) *child {
@@ -86,8 +87,8 @@ func launchBuild(t *testing.T, binary string, cfg Config) *child {
 	}
 	t.Cleanup(func() {
 		c.kill()
-		if t.Failed() {
-			t.Logf("log of the broker on %s:\n%s", cfg.DataDir, c.logged)
+		if t.Failed() && !c.closed {
+			t.Logf("log of broker %d on %s: %s", cfg.NodeID, cfg.DataDir, c.logged.tail())
 		}
 	})
 	return c
@@ -99,7 +100,7 @@ func (c *child) serves(t *testing.T) {
 	line, err := bufio.NewReader(c.out).ReadString('\n')
 	if err != nil {
 		c.kill()
-		t.Fatalf("broker does not start: %v\n%s", err, c.logged)
+		t.Fatalf("broker does not start: %v; its log: %s", err, c.logged.tail())
 	}
 	c.addr = strings.TrimSpace(line)
 }
@@ -109,8 +110,9 @@ func (c *child) stop(t *testing.T) {
 	t.Helper()
 	_ = c.stdin.Close()
 	if err := c.cmd.Wait(); err != nil {
-		t.Errorf("broker ends with %v", err)
+		t.Errorf("broker ends with %v; its log: %s", err, c.logged.tail())
 	}
+	c.closed = true
 }
 
 // kill ends the process as a power cut of the process would: at once.

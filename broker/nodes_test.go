@@ -96,11 +96,26 @@ func (ns *nodes) client(opts ...kgo.Opt) *kgo.Client {
 	for _, n := range ns.all {
 		seeds = append(seeds, n.KafkaAddr())
 	}
-	c, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(seeds...)}, opts...)...)
+	return patientClient(ns.t, "client", seeds, opts...)
+}
+
+// patientClient is a client with a client's defaults. What it logged is shown
+// when the test fails.
+func patientClient(t *testing.T, name string, seeds []string, opts ...kgo.Opt) *kgo.Client {
+	t.Helper()
+	said := &logged{}
+	c, err := kgo.NewClient(append(opts, kgo.SeedBrokers(seeds...), kgo.WithLogger(kgo.BasicLogger(said, kgo.LogLevelWarn, func() string {
+		return time.Now().UTC().Format("15:04:05.000 ")
+	})))...)
 	if err != nil {
-		ns.t.Fatal(err)
+		t.Fatal(err)
 	}
-	ns.t.Cleanup(c.Close)
+	t.Cleanup(func() {
+		c.Close()
+		if t.Failed() && said.String() != "" {
+			t.Logf("log of the %s: %s", name, said.tail())
+		}
+	})
 	return c
 }
 
@@ -335,7 +350,7 @@ func consumeAll(t *testing.T, c *kgo.Client) func() int {
 			mu.Unlock()
 			for _, e := range fs.Errors() {
 				if ctx.Err() == nil {
-					t.Errorf("consumer sees %v", e.Err)
+					t.Errorf("consumer sees, at %s: %v", time.Now().UTC().Format("15:04:05.000"), e.Err)
 				}
 			}
 		}
@@ -478,7 +493,7 @@ func TestTableAndBucketOverLeaderChanges(t *testing.T) {
 	ns.sameLog("t", partitions, l)
 	for _, n := range ns.all {
 		if strings.Contains(n.logged.String(), "level=ERROR") {
-			t.Logf("broker %d logged errors:\n%s", n.cfg.NodeID, n.logged)
+			t.Logf("broker %d logged errors: %s", n.cfg.NodeID, n.logged.tail())
 		}
 	}
 }
@@ -523,4 +538,32 @@ func TestWipedBrokerComesBack(t *testing.T) {
 	l.end(t)
 	ns.whole()
 	ns.sameLog("t", partitions, l)
+}
+
+// Shows that consumers with default settings see no error when the coordinator
+// goes elsewhere in the middle of their first join, again and again.
+func TestGroupsJoinWhileCoordinatorsMove(t *testing.T) {
+	t.Parallel()
+	ns := openNodes(t, threeOf(t, testConfig))
+	ns.topic(0, "t", 1, nil)
+	if err := ns.client().ProduceSync(t.Context(), &kgo.Record{Topic: "t", Value: []byte("v")}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var moving sync.WaitGroup
+	moving.Go(func() {
+		for i := 0; ctx.Err() == nil; i++ {
+			ns.all[i%len(ns.all)].handOver()
+			select {
+			case <-time.After(time.Duration(rand.IntN(200)) * time.Millisecond):
+			case <-ctx.Done():
+			}
+		}
+	})
+	defer moving.Wait()
+	defer stop()
+	for i := range 10 {
+		consumer := ns.client(kgo.ConsumerGroup(fmt.Sprint("g", i)), kgo.ConsumeTopics("t"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+		joined(t, consumeAll(t, consumer))
+	}
 }

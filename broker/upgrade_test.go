@@ -130,21 +130,14 @@ func TestRollingUpgrade(t *testing.T) {
 		u.cfgs[i].KafkaAddr = c.addr
 		seeds = append(seeds, c.addr)
 	}
-	open := func(opts ...kgo.Opt) *kgo.Client {
-		c, err := kgo.NewClient(append(opts, kgo.SeedBrokers(seeds...))...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(c.Close)
-		return c
-	}
-	u.client = open()
+	open := func(name string, opts ...kgo.Opt) *kgo.Client { return patientClient(t, name, seeds, opts...) }
+	u.client = open("admin")
 	const partitions = 4
 	if _, err := kadm.NewClient(u.client).CreateTopic(t.Context(), partitions, 3, nil, "t"); err != nil {
 		t.Fatal(err)
 	}
-	consumed := consumeAll(t, open(kgo.ConsumerGroup("g"), kgo.ConsumeTopics("t"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart())))
-	l := startLoad(t, open(kgo.DefaultProduceTopic("t"), kgo.ProducerLinger(0)))
+	consumed := consumeAll(t, open("consumer", kgo.ConsumerGroup("g"), kgo.ConsumeTopics("t"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart())))
+	l := startLoad(t, open("producer", kgo.DefaultProduceTopic("t"), kgo.ProducerLinger(0)))
 	l.more(t, 50)
 	joined(t, consumed)
 	for i, build := range []string{now, before, now} { // the first goes back once

@@ -27,7 +27,7 @@ import (
 
 // patience is how long a test waits for what must happen: far longer than it
 // takes on a machine that is busy with other tests.
-const patience = 45 * time.Second
+const patience = 90 * time.Second
 
 // world is a development store with a breakable way to it.
 type world struct {
@@ -108,12 +108,12 @@ func (n *node) begin(cfg Config) {
 	t := n.t
 	t.Helper()
 	if n.failed != nil {
-		t.Fatalf("open broker: %v\n%s", n.failed, n.logged)
+		t.Fatalf("open broker: %v; its log: %s", n.failed, n.logged.tail())
 	}
 	t.Cleanup(func() {
 		n.close()
 		if t.Failed() {
-			t.Logf("log of the broker on %s:\n%s", cfg.DataDir, n.logged)
+			t.Logf("log of broker %d on %s: %s", cfg.NodeID, cfg.DataDir, n.logged.tail())
 		}
 	})
 	n.client, n.admin = openClient(t, n.KafkaAddr())
@@ -164,6 +164,19 @@ func (l *logged) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
+}
+
+// tail is the newest of the log, short enough not to hide why a test failed, or
+// what a process said that was broken.
+func (l *logged) tail() string {
+	lines, shown := strings.Split(strings.TrimSpace(l.String()), "\n"), 15
+	for i, line := range lines {
+		if strings.Contains(line, "DATA RACE") || strings.HasPrefix(line, "panic:") || strings.HasPrefix(line, "fatal error:") {
+			shown, lines = 60, lines[:min(len(lines), i+60)]
+			break
+		}
+	}
+	return "...\n" + strings.Join(lines[max(0, len(lines)-shown):], "\n")
 }
 
 func (l *logged) count(text string) int { return strings.Count(l.String(), text) }

@@ -75,6 +75,13 @@ func (o *output) String() string {
 	return o.b.String()
 }
 
+// tail is the newest of the output, short enough not to hide why a test failed.
+func (o *output) tail() string {
+	const shown = 15
+	lines := strings.Split(strings.TrimSpace(o.String()), "\n")
+	return "...\n" + strings.Join(lines[max(0, len(lines)-shown):], "\n")
+}
+
 // process is a command that runs.
 type process struct {
 	cmd      *exec.Cmd
@@ -107,7 +114,7 @@ func start(t *testing.T, dir string, args ...string) *process {
 	t.Cleanup(func() {
 		p.end(syscall.SIGTERM)
 		if t.Failed() {
-			t.Logf("tidewater %s\n%s\n%s", strings.Join(args, " "), p.out.String(), p.err.String())
+			t.Logf("log of tidewater %s: %s\n%s", strings.Join(args, " "), p.out.tail(), p.err.tail())
 		}
 	})
 	return p
@@ -133,7 +140,7 @@ func (p *process) says(t *testing.T, text string) {
 		}
 		select {
 		case <-p.ended:
-			t.Fatalf("the process ended (%v) and never said %q:\n%s\n%s", p.failed, text, p.out.String(), p.err.String())
+			t.Fatalf("the process ended (%v) and never said %q: %s\n%s", p.failed, text, p.out.tail(), p.err.tail())
 		default:
 		}
 		return errors.New("it is not")
