@@ -15,7 +15,7 @@ import (
 )
 
 // readyTimeout bounds how long a process may take to say that it is ready.
-const readyTimeout = 20 * time.Second
+const readyTimeout = 60 * time.Second
 
 // process is one tidewater process and the file its output goes to.
 type process struct {

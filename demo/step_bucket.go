@@ -13,7 +13,7 @@ import (
 const bucketName = "tidewater"
 
 // archiveTimeout bounds the wait for sealed segments to arrive in the bucket.
-const archiveTimeout = 30 * time.Second
+const archiveTimeout = 90 * time.Second
 
 // store opens the bucket as anybody with read-only credentials could.
 func (d *demo) store() (*minio.Client, error) {

@@ -12,7 +12,7 @@ import (
 )
 
 // trimTimeout bounds the wait for the hot tier to be trimmed.
-const trimTimeout = 30 * time.Second
+const trimTimeout = 90 * time.Second
 
 // cold has the hot tier trimmed, as a topic's own settings would in time, and
 // reads everything again from offset 0.

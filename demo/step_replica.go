@@ -17,7 +17,7 @@ import (
 )
 
 // followTimeout bounds the wait for a replica to show what the source has.
-const followTimeout = 30 * time.Second
+const followTimeout = 90 * time.Second
 
 // replica starts a second broker that knows only the bucket, and may not write it.
 func replica(ctx context.Context, d *demo) error {

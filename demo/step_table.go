@@ -9,7 +9,7 @@ import (
 )
 
 // tableTimeout bounds the wait for the table to hold the whole log.
-const tableTimeout = 30 * time.Second
+const tableTimeout = 90 * time.Second
 
 // table asks the table, through the catalog, what the log has.
 func table(ctx context.Context, d *demo) error {

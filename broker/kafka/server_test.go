@@ -17,7 +17,7 @@ import (
 )
 
 // patience bounds every wait of these tests; none takes nearly as long.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // world is a server over fakes.
 type world struct {

@@ -99,7 +99,7 @@ func TestTagCountsAreNotTrusted(t *testing.T) {
 		if _, err := s.decode(header{key: int16(kmsg.Metadata), version: 12}, body); !errors.Is(err, errMalformed) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if took := time.Since(begun); took > time.Second {
+		if took := time.Since(begun); took > 5*time.Second {
 			t.Errorf("%s: took %v", name, took)
 		}
 	}

@@ -20,7 +20,7 @@ import (
 )
 
 // patience bounds how long a test waits for what must happen.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 

@@ -11,7 +11,7 @@ import (
 // A broker that answers heartbeats and calls, and sends nothing of a stream, or
 // takes nothing of one, holds its slot for a bounded time.
 func TestStreamThatStandsStillEnds(t *testing.T) {
-	a, b, _ := proxied(t, func(c *Config) { c.streamStallMax = 300 * time.Millisecond })
+	a, b, _ := proxied(t, func(c *Config) { c.streamStallMax = time.Second })
 	silent, unread := make(chan error, 1), make(chan error, 1)
 	b.HandleStream(1, func(ctx context.Context, _ int32, _ []byte, w io.Writer) error {
 		if _, err := w.Write([]byte("begin")); err != nil {
