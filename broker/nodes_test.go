@@ -201,7 +201,7 @@ func startLoad(t *testing.T, client *kgo.Client) *load {
 			value := fmt.Sprintf("record %d", i)
 			l.client.Produce(context.WithoutCancel(ctx), &kgo.Record{Key: []byte(value), Value: []byte(value)}, func(_ *kgo.Record, err error) { l.done(value, err) })
 			select {
-			case <-time.After(time.Millisecond):
+			case <-time.After(4 * time.Millisecond):
 			case <-ctx.Done():
 			}
 		}
