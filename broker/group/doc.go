@@ -34,5 +34,7 @@
 //
 // After a crash: everything answered is in the log. Members of a stable group
 // are known after a load and get a whole session to show themselves; a
-// rebalance that was under way begins anew when they do.
+// rebalance that was under way begins anew when they do, also when what they
+// ask for is their assignment (REBALANCE_IN_PROGRESS, where Kafka says
+// UNKNOWN_MEMBER_ID, which some clients show their users).
 package group
