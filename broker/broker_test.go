@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"errors"
 	goflag "flag"
 	"net"
@@ -40,6 +41,26 @@ func TestDataSurvivesReopening(t *testing.T) {
 	n.mustHold("cold", 0, 10)
 	n.fill("cold", 0, 10, 20)
 	n.mustHold("cold", 0, 20)
+}
+
+// Shows that clients that take all the time there is at Close (a produce that
+// no majority commits, say) do not keep records from their segments, and are no
+// fault of the broker's.
+func TestClosingAfterSlowClients(t *testing.T) {
+	t.Parallel()
+	n := openNode(t, testConfig(t.TempDir()))
+	n.topic("t", 1, nil)
+	n.fill("t", 0, 0, 10)
+	late, stop := context.WithTimeout(t.Context(), 0)
+	defer stop()
+	if err := n.writeAll(late); err != nil {
+		t.Error(err)
+	}
+	for _, h := range n.parts.all() {
+		if bytes, _ := h.Pending(); bytes > 0 {
+			t.Errorf("%s has %d bytes that are in no segment", h.Name(), bytes)
+		}
+	}
 }
 
 // Shows that a taken port is told with the port and the flag to change.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -48,12 +49,12 @@ func (u *upgrade) become(i int, build string) {
 	u.kids[i].serves(u.t)
 }
 
-// features are what the brokers say: the cluster's level, and the highest of
-// each build.
-func (u *upgrade) features() (level int16, most []int16) {
+// features are what the brokers say: the cluster's level as each knows it, and
+// the highest of its build.
+func (u *upgrade) features() (levels, most []int16) {
 	u.t.Helper()
 	until(u.t, "every broker says what it can", func() error {
-		level, most = 0, nil
+		levels, most = nil, nil
 		answers, err := kadm.NewClient(u.client).ApiVersions(u.t.Context()) // tried once: connections may be of brokers that ended
 		if err != nil {
 			return err
@@ -66,15 +67,15 @@ func (u *upgrade) features() (level int16, most []int16) {
 				most = append(most, f.MaxVersion)
 			}
 			for _, f := range a.Raw().FinalizedFeatures {
-				level = max(level, f.MaxVersionLevel)
+				levels = append(levels, f.MaxVersionLevel)
 			}
 		}
-		if len(most) != len(u.kids) {
-			return fmt.Errorf("%d brokers answer", len(most))
+		if len(most) != len(u.kids) || len(levels) != len(u.kids) {
+			return fmt.Errorf("brokers can %v and know of %v", most, levels)
 		}
 		return nil
 	})
-	return level, most
+	return levels, most
 }
 
 // raise asks for a feature level and gives what the answer says.
@@ -143,8 +144,8 @@ func TestRollingUpgrade(t *testing.T) {
 	for i, build := range []string{now, before, now} { // the first goes back once
 		u.become(0, build)
 		l.more(t, 30)
-		if level, most := u.features(); level != 1 || most[0] != []int16{int16(cluster.FeatureLevelMax), 1}[i%2] {
-			t.Errorf("step %d: level %d, brokers can %v", i, level, most)
+		if levels, most := u.features(); slices.Max(levels) != 1 || most[0] != []int16{int16(cluster.FeatureLevelMax), 1}[i%2] {
+			t.Errorf("step %d: levels %v, brokers can %v", i, levels, most)
 		}
 	}
 	if said, err := u.raise(cluster.FeatureLevelMax); err != kerr.InvalidUpdateVersion || !strings.Contains(said, "broker 2's build works at 1 to 1") {
@@ -161,6 +162,12 @@ func TestRollingUpgrade(t *testing.T) {
 		t.Errorf("lowered: %v: %s", err, said)
 	}
 	l.more(t, 30)
+	until(t, "the broker that goes back has heard", func() error {
+		if levels, _ := u.features(); slices.Min(levels) < int16(cluster.FeatureLevelMax) {
+			return fmt.Errorf("levels %v", levels)
+		}
+		return nil
+	})
 	if said := u.refusal(2, before); !strings.Contains(said, "the cluster works at feature level 2, this build at 1 to 1") {
 		t.Errorf("a build that is too old says:\n%s", said)
 	}

@@ -3,6 +3,7 @@ package broker
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -136,15 +137,23 @@ func (b *Broker) writeDue(ctx context.Context, due []*hosted) {
 }
 
 // writeAll brings all records to segments, so that the next start has little to
-// replay.
+// replay. It has time of its own, however long clients took; what it does not
+// get to is replayed.
 func (b *Broker) writeAll(ctx context.Context) error {
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer stop()
 	var workers errgroup.Group
 	workers.SetLimit(segmentWorkers)
 	for _, h := range b.parts.all() {
 		if !h.Due(1, 0) {
 			continue
 		}
-		workers.Go(func() error { return h.WriteSegments(ctx, false) })
+		workers.Go(func() error {
+			if err := h.WriteSegments(ctx, false); !errors.Is(err, context.DeadlineExceeded) {
+				return err
+			}
+			return nil
+		})
 	}
 	return workers.Wait()
 }
