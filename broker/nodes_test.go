@@ -562,7 +562,7 @@ func TestGroupsJoinWhileCoordinatorsMove(t *testing.T) {
 	})
 	defer moving.Wait()
 	defer stop()
-	for i := range 10 {
+	for i := range 6 {
 		consumer := ns.client(kgo.ConsumerGroup(fmt.Sprint("g", i)), kgo.ConsumeTopics("t"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 		joined(t, consumeAll(t, consumer))
 	}
