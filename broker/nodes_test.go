@@ -323,9 +323,7 @@ func TestRollingRestartIsNotSeen(t *testing.T) {
 	t.Logf("%d records; the longest pause between acks was %s", l.count(), l.gap.Round(time.Millisecond))
 }
 
-// joined waits until a consumer is in its group. A coordinator that goes away in
-// the middle of the first join forgets the member id that it gave, as Kafka's
-// does, and the client begins again with an error that it shows.
+// joined waits until a consumer is in its group.
 func joined(t *testing.T, consumed func() int) {
 	until(t, "the consumer is in its group", func() error {
 		if consumed() == 0 {

@@ -62,11 +62,11 @@ func (n *Network) serve(nc net.Conn) {
 	defer n.untrack(nc)
 	c, err := n.welcome(nc)
 	if err != nil {
-		_ = nc.Close()
 		if n.ctx.Err() == nil {
 			n.refused.Add(1)
 			n.blame(nc.RemoteAddr().String(), err)
 		}
+		_ = nc.Close()
 		return
 	}
 	n.track(nc, c)
