@@ -116,7 +116,7 @@ func (b *Broker) answerInStep(ctx context.Context, from int32, request []byte) (
 			continue
 		}
 		asked.Add(1)
-		err := b.host.Do(id, func(g *multiraft.Group) {
+		err := b.hosts.Do(id, func(g *multiraft.Group) {
 			defer asked.Done()
 			members := g.Members()
 			if members == nil {

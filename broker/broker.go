@@ -7,12 +7,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
-	"os"
-	"path/filepath"
-	"runtime"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -22,7 +19,6 @@ import (
 
 	"tidewater/broker/cluster"
 	"tidewater/broker/group"
-	"tidewater/broker/journal"
 	"tidewater/broker/kafka"
 	"tidewater/broker/multiraft"
 	"tidewater/broker/partition"
@@ -56,11 +52,11 @@ type Broker struct {
 	cfg      Config
 	log      *slog.Logger
 	identity identity
-	unlock   func() error
-	disk     disk.FS
-	journal  *journal.Journal
-	network  *peer.Network // nil in a cluster of one
-	host     *multiraft.Host
+	dirs     []*dataDir
+	disk     disk.FS            // of the first
+	network  *peer.Network      // nil in a cluster of one
+	hosts    *hosts             // nil until all are open
+	dead     chan error         // holds one: a journal that failed
 	member   cluster.Membership // from openMembership on
 	ends     *bucketEnds
 	registry *prometheus.Registry
@@ -82,7 +78,7 @@ type Broker struct {
 	// clusterID and receiver are what the network asks for while they may not
 	// be there yet.
 	clusterID atomic.Pointer[[16]byte]
-	receiver  atomic.Pointer[multiraft.Host]
+	receiver  atomic.Pointer[hosts]
 
 	ready atomic.Bool
 	// caughtUp: the replicas here have kept up with their leaders since the
@@ -113,7 +109,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{cfg: cfg, log: log, change: make(chan struct{}, 1), topics: make(chan struct{}, 1),
-		report: newLeadQueue(), ends: newBucketEnds(), registry: prometheus.NewRegistry(), began: time.Now()}
+		report: newLeadQueue(), dead: make(chan error, 1), ends: newBucketEnds(), registry: prometheus.NewRegistry(), began: time.Now()}
 	done, cancel := context.WithCancelCause(context.Background())
 	b.loops, b.done = errgroup.WithContext(done)
 	b.cancel = cancel
@@ -149,8 +145,10 @@ func (b *Broker) CatalogAddr() string { return b.httpAddr("catalog") }
 // ClusterID is the cluster's id as clients see it.
 func (b *Broker) ClusterID() string { return b.identity.Cluster }
 
-// DirectIO reports whether the data directory is used without the page cache.
-func (b *Broker) DirectIO() bool { return b.disk.Direct() }
+// DirectIO reports whether all data directories are used without the page cache.
+func (b *Broker) DirectIO() bool {
+	return !slices.ContainsFunc(b.dirs, func(d *dataDir) bool { return !d.disk.Direct() })
+}
 
 func (b *Broker) httpAddr(name string) string {
 	for _, s := range b.http {
@@ -159,102 +157,6 @@ func (b *Broker) httpAddr(name string) string {
 		}
 	}
 	return ""
-}
-
-func (b *Broker) openDisk(context.Context) error {
-	local, err := disk.NewOS(b.cfg.DataDir, b.log)
-	if err != nil {
-		return fmt.Errorf("open data directory %s: %w", b.cfg.DataDir, err)
-	}
-	b.disk = local
-	if b.cfg.disk != nil {
-		b.disk = b.cfg.disk(local)
-	}
-	if b.unlock, err = disk.Lock(b.cfg.DataDir); err != nil {
-		return err
-	}
-	id, found, err := loadIdentity(b.cfg.DataDir)
-	if err != nil {
-		return err
-	}
-	if found && id.NodeID != b.cfg.NodeID {
-		return fmt.Errorf("data directory %s belongs to node %d, this is node %d: change --node-id or --data-dir", b.cfg.DataDir, id.NodeID, b.cfg.NodeID)
-	}
-	if !found {
-		id = newIdentity(b.cfg.NodeID)
-	}
-	if !id.known() {
-		// A restore that was cut off counts for nothing; its plan is another cluster's.
-		if err := os.Remove(filepath.Join(b.cfg.DataDir, restoreFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("remove %s: %w", restoreFile, err)
-		}
-	}
-	if b.restored, err = loadRestore(b.cfg.DataDir); err != nil {
-		return err
-	}
-	if b.recovery, err = loadRecovery(b.cfg.DataDir); err != nil {
-		return err
-	}
-	id.upgrade()
-	id.begin(time.Now())
-	if err := id.save(b.cfg.DataDir); err != nil {
-		return err
-	}
-	b.identity = id
-	b.clusterID.Store(&id.ClusterID)
-	return nil
-}
-
-func (b *Broker) openRaft(context.Context) error {
-	if err := b.checkJournal(); err != nil {
-		return err
-	}
-	end, err := loadJournalEnd(b.cfg.DataDir)
-	if err != nil {
-		return err
-	}
-	j, recovered, err := journal.Open(journal.Config{
-		FS: b.disk, Dir: journalDir, EndMin: end, ClusterID: b.identity.ClusterID, Incarnation: b.identity.Incarnation,
-		Salt: randomUint64, Log: b.log, Beside: beside,
-	})
-	if errors.Is(err, journal.ErrOlder) {
-		return fmt.Errorf("data directory %s has another journal than it had: bring that one back, or empty the directory so that the broker joins anew: %w", b.cfg.DataDir, err)
-	}
-	if err != nil {
-		return fmt.Errorf("open journal: %w", err)
-	}
-	b.journal = j
-	if err := b.recovery.reform(j, recovered, b.log); err != nil {
-		return err
-	}
-	if err := saveJournalEnd(b.cfg.DataDir, j.End()); err != nil {
-		return err
-	}
-	cfg := multiraft.Config{
-		Node: b.cfg.NodeID, Shards: runtime.GOMAXPROCS(0), Journal: j, Recovered: recovered, Log: b.log,
-		HeldBytesMax: b.cfg.Memory / 2, UncommittedBytesMax: b.cfg.Memory / 4, TickEvery: b.cfg.tickEvery,
-	}
-	if b.network != nil {
-		cfg.Transport = b.network
-	}
-	if b.host, err = multiraft.Open(cfg); err != nil {
-		return fmt.Errorf("open replication: %w", err)
-	}
-	b.meetPeers()
-	return nil
-}
-
-// checkJournal refuses a directory whose journal is gone: its replicas would
-// begin anew and forget what they had promised.
-func (b *Broker) checkJournal() error {
-	_, err := os.Stat(filepath.Join(b.cfg.DataDir, controllerDir))
-	if err != nil {
-		return nil // the controller has never run here
-	}
-	if _, err := os.Stat(filepath.Join(b.cfg.DataDir, journalDir)); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("data directory %s has lost its journal: bring it back, or empty the directory so that the broker joins anew", b.cfg.DataDir)
-	}
-	return nil
 }
 
 // beside runs fn on a goroutine of its own and gives what waits for it.
@@ -278,18 +180,18 @@ func randomUint64() uint64 {
 // gives it its identity.
 func (b *Broker) openController(ctx context.Context) error {
 	cfg := cluster.Config{
-		Node: b.cfg.NodeID, Raft: cluster.HostedBy(b.host), Dir: b.cfg.DataDir + "/" + controllerDir,
+		Node: b.cfg.NodeID, Raft: cluster.HostedBy(b.hosts), Dir: b.cfg.DataDir + "/" + controllerDir,
 		Membership: b.member, Session: b.identity.Session, Seeds: b.cfg.seeds(),
 		DefaultPartitions: b.cfg.DefaultPartitions, DefaultReplicationFactor: b.cfg.replicationFactor(), Log: b.log,
 	}
 	if b.network != nil {
-		cfg.Peers, cfg.Groups, cfg.Sizes = secured{peers{b.network}, b.cfg.RPCCA}, cluster.GroupsOn(b.host), b.sizes
+		cfg.Peers, cfg.Groups, cfg.Sizes = secured{peers{b.network}, b.cfg.RPCCA}, cluster.GroupsOn(b.hosts), b.sizes
 	}
 	var err error
 	if b.controller, err = cluster.Open(cfg); err != nil {
 		return fmt.Errorf("open controller: %w", err)
 	}
-	if err := b.host.Start(b.controller.GroupConfig()); err != nil {
+	if err := b.dirs[0].host.Start(b.controller.GroupConfig()); err != nil {
 		return fmt.Errorf("start controller: %w", err)
 	}
 	if err := b.meetController(ctx); err != nil {
@@ -333,7 +235,7 @@ func (b *Broker) openPartitions(context.Context) error {
 	b.parts = &partitions{
 		node: b.cfg.NodeID, up: b.up, view: b.controller.View,
 		identity: segment.Identity{ClusterID: b.identity.ClusterID, Incarnation: b.identity.Incarnation},
-		host:     b.host, fs: b.disk, files: segment.NewCache(segmentFilesMax, segmentIndexBytesMax),
+		hosts:    b.hosts, files: segment.NewCache(segmentFilesMax, segmentIndexBytesMax),
 		budget:   partition.NewBudget(b.cfg.Memory/memoryShares*pendingShare, b.cfg.Memory/4),
 		rot:      new(partition.Rot),
 		settings: b.controller.Settings, restored: b.restored, log: b.log,
@@ -399,7 +301,9 @@ func (b *Broker) openLoops(context.Context) error {
 	b.loops.Go(func() error { return b.ended("controller", b.followController(b.done)) })
 	b.loops.Go(func() error { return b.ended("leaders", b.reportLeaders(b.done)) })
 	b.loops.Go(func() error { return b.ended("topics", b.followTopics(b.done)) })
-	b.loops.Go(func() error { return b.ended("segments", b.writeSegments(b.done)) })
+	for _, d := range b.dirs {
+		b.loops.Go(func() error { return b.ended("segments", b.writeSegments(b.done, d)) })
+	}
 	b.loops.Go(func() error { return b.ended("retention", b.retain(b.done)) })
 	b.loops.Go(func() error { return b.ended("mend", b.mend(b.done)) })
 	b.loops.Go(func() error { return b.ended("groups", b.groups.Run(b.done)) })
@@ -491,7 +395,7 @@ func (b *Broker) Leader(id record.PartitionID) (int32, record.LeaderEpoch) {
 // InStep implements kafka.Partitions.
 func (b *Broker) InStep(id record.PartitionID, node int32) bool {
 	h, err := b.parts.get(id)
-	return err == nil && b.network != nil && h.inStep(b.host, node, b.parts.view().PartitionOf(id))
+	return err == nil && b.network != nil && h.inStep(node, b.parts.view().PartitionOf(id))
 }
 
 // serve starts an HTTP server with a loop of its own.
@@ -518,7 +422,7 @@ func (b *Broker) ended(loop string, err error) error {
 func (b *Broker) Close() error {
 	b.ready.Store(false)
 	var errs []error
-	if b.host != nil && b.handOver() && b.kafka != nil {
+	if b.hosts != nil && b.handOver() && b.kafka != nil {
 		<-time.After(farewell)
 	}
 	ctx, stop := context.WithTimeout(context.Background(), closeTimeout)
@@ -526,7 +430,7 @@ func (b *Broker) Close() error {
 	if b.kafka != nil {
 		errs = append(errs, b.kafka.Close(ctx))
 	}
-	if b.host != nil {
+	if b.hosts != nil {
 		b.handOver() // what came back meanwhile
 	}
 	for _, s := range b.http {
@@ -540,11 +444,11 @@ func (b *Broker) Close() error {
 	if b.parts != nil {
 		errs = append(errs, b.writeAll(ctx))
 	}
-	if b.controller != nil && b.host != nil {
+	if b.controller != nil && b.hosts != nil {
 		errs = append(errs, b.checkpoint())
 	}
-	if b.host != nil {
-		errs = append(errs, b.host.Close())
+	if b.hosts != nil {
+		errs = append(errs, b.hosts.close())
 	}
 	if b.network != nil {
 		errs = append(errs, b.network.Close())
@@ -556,16 +460,7 @@ func (b *Broker) Close() error {
 	if b.controller != nil {
 		errs = append(errs, b.controller.Close())
 	}
-	if b.journal != nil {
-		if err := b.journal.Close(); err != nil {
-			errs = append(errs, err)
-		} else {
-			errs = append(errs, saveJournalEnd(b.cfg.DataDir, b.journal.End()))
-		}
-	}
-	if b.unlock != nil {
-		errs = append(errs, b.unlock())
-	}
+	errs = append(errs, b.closeDirs())
 	return errors.Join(errs...)
 }
 

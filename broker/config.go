@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"time"
 
 	"tidewater/internal/disk"
@@ -14,7 +15,10 @@ import (
 // tidewater.yaml, a flag and an environment variable (cmd/tidewater binds them).
 type Config struct {
 	// DataDir holds the journal, segments, controller state and chunk cache.
-	DataDir string
+	// MoreDataDirs are further ones, each on a disk of its own: each has its
+	// journal and its part of the partitions. One may be added at any start.
+	DataDir      string
+	MoreDataDirs []string
 	// NodeID is this broker's id in the cluster, from 0 on; Rack is where it
 	// stands, for placing replicas and for consumers that read nearby.
 	NodeID int32
@@ -95,7 +99,7 @@ type Config struct {
 	// each other's.
 	Build string
 
-	// disk stands between the broker and its data directory, in tests of what
+	// disk stands between the broker and each of its data directories, in tests of what
 	// a bad disk does; nil is nothing.
 	disk func(disk.FS) disk.FS
 	// tickEvery and heartbeatEvery are the clocks of Raft groups and between
@@ -133,6 +137,9 @@ func (c *Config) Validate() error {
 	}
 	if c.DataDir == "" {
 		fault("data-dir", "name a directory")
+	}
+	if slices.Contains(c.MoreDataDirs, "") {
+		fault("more-data-dirs", "one has no name")
 	}
 	if c.NodeID < 0 {
 		fault("node-id", "%d: want 0 or more", c.NodeID)

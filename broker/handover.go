@@ -53,7 +53,7 @@ func (b *Broker) transfer(end <-chan time.Time, led []replicaOf) bool {
 	for i, own := range led {
 		moving.Add(1)
 		done := sync.OnceFunc(moving.Done)
-		err := b.host.Do(own.group, func(g *multiraft.Group) {
+		err := b.hosts.Do(own.group, func(g *multiraft.Group) {
 			if to := heir(g.Members(), own.replica, i); to != 0 {
 				g.Transfer(to, func(error) { done() }) // whoever leads then, clients find out
 			} else {

@@ -31,6 +31,9 @@ type identity struct {
 	// Disk names this directory, once and for all: what was promised by a
 	// broker with another disk was not promised by this one.
 	Disk diskID `json:"disk_id"`
+	// Disks are all data directories of the broker, the first of them first; nil
+	// where there is one.
+	Disks []diskPlace `json:"disks,omitempty"`
 	// Boot is how often this directory was opened. It counts up before the
 	// bucket is touched, so that no tail series of an earlier life is claimed
 	// again, even after the bucket has forgotten it.
@@ -46,6 +49,14 @@ type identity struct {
 	// Controller is the broker's place in the controller's group, nil until it
 	// has one. Only a recovery from a lost majority changes it.
 	Controller *membership `json:"controller,omitempty"`
+}
+
+// diskPlace is one of several data directories.
+type diskPlace struct {
+	ID  diskID `json:"disk_id"`
+	Dir string `json:"dir"` // where it was last
+	// Begun: it has had a journal at a start.
+	Begun bool `json:"begun"`
 }
 
 // membership is cluster.Membership without what the identity says already.
@@ -79,8 +90,12 @@ func (d *diskID) UnmarshalText(text []byte) error {
 }
 
 // identityVersion 2 has disk, session and the controller's group; 1 is that of
-// a cluster of one.
-const identityVersion = 2
+// a cluster of one. Where there are several directories it is 3: a build that
+// does not know of them must not begin their replicas anew.
+const (
+	identityVersion      = 2
+	identityVersionDisks = 3
+)
 
 // known reports whether the directory belongs to a cluster.
 func (i *identity) known() bool { return i.Cluster != "" }
@@ -125,8 +140,8 @@ func loadIdentity(dir string) (identity, bool, error) {
 	if err := json.Unmarshal(text, &i); err != nil {
 		return identity{}, false, fmt.Errorf("read %s: %w", path, err)
 	}
-	if i.Version < 1 || i.Version > identityVersion {
-		return identity{}, false, fmt.Errorf("%s has version %d, this build reads 1 to %d: use the build that wrote it", path, i.Version, identityVersion)
+	if i.Version < 1 || i.Version > identityVersionDisks {
+		return identity{}, false, fmt.Errorf("%s has version %d, this build reads 1 to %d: use the build that wrote it", path, i.Version, identityVersionDisks)
 	}
 	if !i.known() && i.Version > 1 {
 		return i, true, nil
@@ -153,6 +168,9 @@ func (i *identity) upgrade() {
 		i.join(&m)
 	}
 	i.Version = identityVersion
+	if len(i.Disks) > 0 {
+		i.Version = identityVersionDisks
+	}
 }
 
 // begin counts a start of the broker.

@@ -26,7 +26,7 @@ type steps struct {
 
 // inStep says whether the replica on node keeps up, by what was last asked of
 // the group, and asks again when that is old. It does not wait.
-func (h *hosted) inStep(host *multiraft.Host, node int32, p *cluster.Partition) bool {
+func (h *hosted) inStep(node int32, p *cluster.Partition) bool {
 	s := &h.steps
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -36,7 +36,7 @@ func (h *hosted) inStep(host *multiraft.Host, node int32, p *cluster.Partition) 
 	if time.Since(s.asked) > stepEvery {
 		s.asked = time.Now()
 		// A busy queue only leaves the answer old.
-		_ = host.Do(h.ID(), func(g *multiraft.Group) { s.take(g, p) })
+		_ = h.on.host.Do(h.ID(), func(g *multiraft.Group) { s.take(g, p) })
 	}
 	return s.nodes[node]
 }

@@ -300,14 +300,17 @@ func (g groupTopics) ByID(id record.TopicID) (name string, partitions int32, ok 
 
 // logDirs answers DescribeLogDirs.
 func (b *Broker) logDirs() []kafka.LogDir {
-	d := kafka.LogDir{Path: b.cfg.DataDir, TotalBytes: -1, UsableBytes: -1, Sizes: map[record.PartitionID]int64{}}
-	if free, err := b.disk.Free(); err == nil {
-		d.UsableBytes = free
-	} else {
-		d.Err = storageError(err)
+	out := make([]kafka.LogDir, len(b.dirs))
+	for i, d := range b.dirs {
+		out[i] = kafka.LogDir{Path: d.path, TotalBytes: -1, UsableBytes: -1, Sizes: map[record.PartitionID]int64{}}
+		if free, err := d.disk.Free(); err == nil {
+			out[i].UsableBytes = free
+		} else {
+			out[i].Err = storageError(err)
+		}
+		for _, h := range b.parts.in(d) {
+			out[i].Sizes[h.ID()] = h.LocalBytes()
+		}
 	}
-	for _, h := range b.parts.all() {
-		d.Sizes[h.ID()] = h.LocalBytes()
-	}
-	return []kafka.LogDir{d}
+	return out
 }

@@ -198,14 +198,14 @@ func (b *Broker) meetPeers() {
 	if b.network == nil {
 		return
 	}
-	b.receiver.Store(b.host)
+	b.receiver.Store(b.hosts)
 	b.network.Watch(func(node int32, boot uint64, up bool) {
 		if up {
 			b.log.Info("a broker is up", "peer", node)
-			b.host.PeerUp(node, boot)
+			b.hosts.PeerUp(node, boot)
 		} else {
 			b.log.Warn("a broker does not answer; the others take over what it leads", "peer", node)
-			b.host.PeerDown(node)
+			b.hosts.PeerDown(node)
 		}
 	})
 }

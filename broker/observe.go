@@ -13,7 +13,7 @@ import (
 // metrics declares what /metrics shows, read off the packages' own counters.
 func (b *Broker) metrics() collector {
 	k := b.kafka.Stats
-	r := b.host.Stats
+	r := b.hosts.stats
 	c := collector{
 		counters("kafka_requests_total", "Kafka requests answered, by API.", "api", func() []sample { return byAPI(k().Requests) }),
 		counters("kafka_request_errors_total", "Kafka requests with an error code in the answer, by API.", "api", func() []sample { return byAPI(k().Errors) }),
@@ -33,7 +33,7 @@ func (b *Broker) metrics() collector {
 		counter("journal_flushes_total", "Flushes of the journal.", func() float64 { return float64(r().Flushes) }),
 		counter("journal_bytes_total", "Bytes of entries given to the journal.", func() float64 { return float64(r().Bytes) }),
 		gauge("journal_full", "1 while the journal refuses entries.", func() float64 { return flag(r().Full) }),
-		gauge("disk_direct_io", "1 if the data directory is used without the page cache.", func() float64 { return flag(b.disk.Direct()) }),
+		gauge("disk_direct_io", "1 if all data directories are used without the page cache.", func() float64 { return flag(b.DirectIO()) }),
 		gauge("log_pending_bytes", "Bytes of committed or appended batches in no segment yet.", func() float64 { p, _ := b.parts.budget.Use(); return float64(p) }),
 		gauge("log_cached_bytes", "Bytes of batches kept in memory for readers.", func() float64 { _, c := b.parts.budget.Use(); return float64(c) }),
 	}
@@ -49,11 +49,34 @@ func (b *Broker) metrics() collector {
 		c = append(c, gauge("cache_bytes", "Bytes of bucket chunks in the disk cache.", func() float64 { return float64(b.tier.cache.Used()) }),
 			gauge("bucket_fenced", "1 once a newer incarnation owns the bucket.", func() float64 { return flag(b.tier.fenced()) }))
 	}
+	c = append(c, b.dirMetrics()...)
 	c = append(c, b.clusterMetrics()...)
 	if b.replica != nil {
 		c = append(c, gauges("replica_lag_seconds", "Time from the newest batch's timestamp until it could be read here.", []string{"topic", "partition"}, b.replica.lag))
 	}
 	return c
+}
+
+// dirMetrics tell the data directories apart.
+func (b *Broker) dirMetrics() collector {
+	each := func(read func(*dataDir) float64) func() []sample {
+		return func() []sample {
+			out := make([]sample, len(b.dirs))
+			for i, d := range b.dirs {
+				out[i] = sample{read(d), []string{d.path}}
+			}
+			return out
+		}
+	}
+	dir := []string{"dir"}
+	return collector{
+		gauges("data_dir_free_bytes", "Bytes that a data directory's file system has free; -1 if it does not say.", dir, each(func(d *dataDir) float64 { return float64(d.free()) })),
+		gauges("data_dir_replicas", "Replicas of partitions in a data directory.", dir, each(func(d *dataDir) float64 { return float64(b.hosts.replicas(d)) })),
+		gauges("data_dir_direct_io", "1 if a data directory is used without the page cache.", dir, each(func(d *dataDir) float64 { return flag(d.disk.Direct()) })),
+		gauges("data_dir_journal_full", "1 while the journal of a data directory refuses entries.", dir, each(func(d *dataDir) float64 { return flag(d.host.Stats().Full) })),
+		counters("data_dir_journal_flushes_total", "Flushes of the journal of a data directory.", dir[0], each(func(d *dataDir) float64 { return float64(d.host.Stats().Flushes) })),
+		counters("data_dir_journal_bytes_total", "Bytes of entries given to the journal of a data directory.", dir[0], each(func(d *dataDir) float64 { return float64(d.host.Stats().Bytes) })),
+	}
 }
 
 func (b *Broker) damaged() float64 {

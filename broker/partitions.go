@@ -19,7 +19,6 @@ import (
 	"tidewater/broker/multiraft"
 	"tidewater/broker/partition"
 	"tidewater/broker/segment"
-	"tidewater/internal/disk"
 	"tidewater/internal/logio"
 	"tidewater/internal/record"
 )
@@ -36,6 +35,7 @@ type hosted struct {
 	configured uint64 // version of the topic's properties it goes by; sync's caller only
 	// bucket is the topic's remote.storage.enable.
 	bucket             atomic.Bool
+	on                 *dataDir // where it lies
 	steps              steps
 	archived           bool    // it is among the partitions that go to the bucket
 	writing, retaining trouble // of the segments and the retention loop
@@ -50,8 +50,7 @@ type partitions struct {
 	up       func(node int32) bool // another broker answers
 	view     func() *cluster.View
 	identity segment.Identity // without the partition
-	host     *multiraft.Host
-	fs       disk.FS
+	hosts    *hosts
 	files    *segment.Cache
 	budget   *partition.Budget
 	rot      *partition.Rot
@@ -76,9 +75,6 @@ type partitions struct {
 	byID map[record.PartitionID]*hosted
 	// sorted is what all gives, nil when it is to be made again.
 	sorted []*hosted
-
-	// pending are those in which records may wait for the segments loop.
-	pending hostedSet
 }
 
 // Partition implements kafka.Partitions.
@@ -125,6 +121,15 @@ func (ps *partitions) all() []*hosted {
 	slices.SortFunc(list, func(a, b *hosted) int { return a.ID().Compare(b.ID()) })
 	ps.sorted = list
 	return list
+}
+
+// in gives the hosted partitions that lie in a directory.
+func (ps *partitions) in(d *dataDir) []*hosted {
+	all := ps.all()
+	if len(ps.hosts.dirs) == 1 {
+		return all
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(h *hosted) bool { return h.on != d })
 }
 
 // put adds or, with nil, takes away a hosted partition.
@@ -251,8 +256,7 @@ const freshTimeout = 2 * time.Second
 // replica that has left the group, and that the journal was told to forget.
 func (ps *partitions) startable(missing []absent) ([]absent, error) {
 	founding := func(r absent) bool {
-		_, known := ps.host.Recovered(record.PartitionID{Topic: r.topic.ID, Partition: r.number})
-		return !known && !r.topic.Partitions[r.number].Joining()
+		return !ps.hosts.known(record.PartitionID{Topic: r.topic.ID, Partition: r.number}) && !r.topic.Partitions[r.number].Joining()
 	}
 	if ps.fresh == nil || !slices.ContainsFunc(missing, founding) {
 		return missing, nil
@@ -318,30 +322,55 @@ func (ps *partitions) start(opened []*opening, errs []error) {
 			at, groups = append(at, i), append(groups, o.group)
 		}
 	}
-	for n, err := range ps.host.StartAll(groups) {
+	for n, err := range ps.hosts.startAll(groups) {
 		if err != nil {
 			o := opened[at[n]]
 			ps.put(o.group.ID, nil)
+			ps.hosts.unplace(o.group.ID)
 			errs[at[n]] = fmt.Errorf("start partition %s: %w", o.Name(), errors.Join(err, o.Close()))
 		}
 	}
 }
 
+// place gives the directory of a replica. A folder in another one, of which no
+// journal knows, is of a replica that left in the middle of something.
+func (ps *partitions) place(id record.PartitionID, folder string) (*dataDir, error) {
+	if d := ps.hosts.of(id); d != nil {
+		return d, nil
+	}
+	d := ps.hosts.place(id)
+	for _, other := range ps.hosts.dirs {
+		if other == d {
+			continue
+		}
+		if err := other.disk.RemoveAll(folder); err != nil {
+			ps.hosts.unplace(id)
+			return nil, fmt.Errorf("remove what is left of another replica in %s: %w", other.path, err)
+		}
+	}
+	return d, nil
+}
+
 // openFiles opens a replica's files.
 func (ps *partitions) openFiles(r *absent) (*opening, error) {
 	t, id := r.topic, record.PartitionID{Topic: r.topic.ID, Partition: r.number}
-	h := &hosted{topic: t.Name, number: r.number, replica: r.id, configured: t.ConfigVersion}
+	folder := fmt.Sprintf("%s/%s-%d~%s", partitionsDir, t.Name, id.Partition, id.Topic)
+	d, err := ps.place(id, folder)
+	if err != nil {
+		return nil, fmt.Errorf("open partition %s-%d: %w", t.Name, id.Partition, err)
+	}
+	h := &hosted{topic: t.Name, number: r.number, replica: r.id, configured: t.ConfigVersion, on: d}
 	h.bucket.Store(r.settings.Tiered)
 	who := ps.identity
 	who.Partition = id
 	cfg := partition.Config{
-		ID: id, Topic: t.Name, Identity: who, Host: partition.OnHost(ps.host),
-		FS: ps.fs, Dir: fmt.Sprintf("%s/%s-%d~%s", partitionsDir, t.Name, id.Partition, id.Topic),
+		ID: id, Topic: t.Name, Identity: who, Host: partition.OnHost(d.host),
+		FS: d.disk, Dir: folder,
 		Cache: ps.files, Settings: r.settings, Budget: ps.budget, Rot: ps.rot, Now: time.Now, Log: ps.log,
-		Pending:  func() { ps.pending.add(h) },
+		Pending:  func() { d.pending.add(h) },
 		Restored: ps.restored.partition(id),
 	}
-	if g, ok := ps.host.Recovered(id); ok {
+	if g, ok := d.host.Recovered(id); ok {
 		cfg.Mark = &g.Mark
 	}
 	if ps.tier != nil {
@@ -358,6 +387,7 @@ func (ps *partitions) openFiles(r *absent) (*opening, error) {
 	}
 	p, err := partition.Open(cfg)
 	if err != nil {
+		ps.hosts.unplace(id)
 		return nil, fmt.Errorf("open partition %s-%d: %w", t.Name, id.Partition, err)
 	}
 	h.Partition = p
@@ -428,7 +458,7 @@ func (ps *partitions) remove(h *hosted) error {
 	if h.archived {
 		ps.tier.drop(h.ID())
 	}
-	if err := ps.host.Remove(h.ID()); err != nil && !errors.Is(err, multiraft.ErrStopped) {
+	if err := ps.hosts.remove(h.ID()); err != nil && !errors.Is(err, multiraft.ErrStopped) {
 		return fmt.Errorf("stop partition %s: %w", h.Name(), err)
 	}
 	if err := h.Remove(); err != nil {
@@ -442,12 +472,20 @@ func (ps *partitions) remove(h *hosted) error {
 // ever, and their folders. Call it once, after the first sync.
 func (ps *partitions) sweep(v *cluster.View) error {
 	var errs []error
-	for _, id := range ps.host.Unstarted() {
+	for _, d := range ps.hosts.dirs {
+		errs = append(errs, ps.sweepDir(v, d))
+	}
+	return errors.Join(errs...)
+}
+
+func (ps *partitions) sweepDir(v *cluster.View, d *dataDir) error {
+	var errs []error
+	for _, id := range d.host.Unstarted() {
 		if v.Topic(id.Topic) == nil {
-			errs = append(errs, ps.host.Remove(id))
+			errs = append(errs, ps.hosts.remove(id))
 		}
 	}
-	folders, err := ps.fs.List(partitionsDir)
+	folders, err := d.disk.List(partitionsDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
@@ -457,7 +495,7 @@ func (ps *partitions) sweep(v *cluster.View) error {
 		id, err := record.ParseTopicID(text)
 		if err == nil && v.Topic(id) == nil {
 			ps.log.Info("a folder of a deleted topic is removed", "folder", name)
-			errs = append(errs, ps.fs.RemoveAll(partitionsDir+"/"+name))
+			errs = append(errs, d.disk.RemoveAll(partitionsDir+"/"+name))
 		}
 	}
 	return errors.Join(errs...)

@@ -81,11 +81,11 @@ type Recovery struct {
 	Report RecoverReport
 	cfg    Config
 	plan   recoverPlan
-	unlock func() error
+	locked *lockedDirs
 }
 
-// Close lets go of the data directory.
-func (r *Recovery) Close() error { return r.unlock() }
+// Close lets go of the data directories.
+func (r *Recovery) Close() error { return r.locked.unlock() }
 
 // Commit decides for the recovery: the broker carries it out at its next start.
 func (r *Recovery) Commit() error {
@@ -122,21 +122,19 @@ func PlanRecovery(ctx context.Context, cfg Config, lost []int32, log *slog.Logge
 		return nil, fmt.Errorf("%w: %s is no broker's data directory: %w", cluster.ErrNoRecovery, cfg.DataDir, err)
 	}
 	r := &Recovery{cfg: cfg}
-	if r.unlock, err = disk.Lock(cfg.DataDir); err != nil {
+	if r.locked, err = lockDirs(&cfg); errors.Is(err, disk.ErrLocked) {
 		return nil, fmt.Errorf("%w: end this broker's process first: %w", cluster.ErrNoRecovery, err)
+	} else if err != nil {
+		return nil, fmt.Errorf("%w: %w", cluster.ErrNoRecovery, err)
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, r.unlock())
+			err = errors.Join(err, r.locked.unlock())
 		}
 	}()
-	id, _, err := loadIdentity(cfg.DataDir)
-	if err != nil {
-		return nil, err
-	}
-	if id.Controller == nil || id.NodeID != cfg.NodeID {
-		return nil, fmt.Errorf("%w: data directory %s belongs to node %d, and to a cluster: %v; this is node %d", cluster.ErrNoRecovery,
-			cfg.DataDir, id.NodeID, id.Controller != nil, cfg.NodeID)
+	id := r.locked.identity
+	if id.Controller == nil {
+		return nil, fmt.Errorf("%w: data directory %s belongs to no cluster", cluster.ErrNoRecovery, cfg.DataDir)
 	}
 	if _, err := os.Stat(filepath.Join(cfg.DataDir, recoverFile)); err == nil {
 		return nil, fmt.Errorf("%w: a recovery was decided already: start the broker, or take it back with --cancel", cluster.ErrNoRecovery)
@@ -146,7 +144,7 @@ func PlanRecovery(ctx context.Context, cfg Config, lost []int32, log *slog.Logge
 
 // look reads what the directory holds and makes plan and report.
 func (r *Recovery) look(ctx context.Context, id *identity, lost []int32, log *slog.Logger) error {
-	groups, err := r.journal(id, log)
+	groups, err := r.journals(id, log)
 	if err != nil {
 		return err
 	}
@@ -179,19 +177,39 @@ func (r *Recovery) look(ctx context.Context, id *identity, lost []int32, log *sl
 	return nil
 }
 
-// journal reads the groups that the directory's journal holds.
-func (r *Recovery) journal(id *identity, log *slog.Logger) ([]journal.Group, error) {
-	local, err := disk.NewOS(r.cfg.DataDir, log)
-	if err != nil {
-		return nil, fmt.Errorf("open data directory %s: %w", r.cfg.DataDir, err)
+// journals reads the groups that the directories' journals hold.
+func (r *Recovery) journals(id *identity, log *slog.Logger) ([]journal.Group, error) {
+	var all []journal.Group
+	for _, d := range r.locked.dirs {
+		groups, err := readJournal(d.path, id, log)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, groups...)
 	}
-	end, err := loadJournalEnd(r.cfg.DataDir)
+	slices.SortFunc(all, func(a, b journal.Group) int { return a.ID.Compare(b.ID) })
+	return all, nil
+}
+
+// readJournal gives the groups in a directory's journal, none if it never had one.
+func readJournal(dir string, id *identity, log *slog.Logger) ([]journal.Group, error) {
+	if err := checkJournal(dir); err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(filepath.Join(dir, journalDir)); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	local, err := disk.NewOS(dir, log)
+	if err != nil {
+		return nil, fmt.Errorf("open data directory %s: %w", dir, err)
+	}
+	end, err := loadJournalEnd(dir)
 	if err != nil {
 		return nil, err
 	}
 	j, groups, err := journal.Open(journal.Config{FS: local, Dir: journalDir, EndMin: end, ClusterID: id.ClusterID, Incarnation: id.Incarnation, Salt: randomUint64, Log: log})
 	if err != nil {
-		return nil, fmt.Errorf("open journal: %w", err)
+		return nil, fmt.Errorf("open journal in %s: %w", dir, err)
 	}
 	return groups, j.Close()
 }
@@ -328,8 +346,9 @@ func (p *recoverPlan) recoveredMembership(m cluster.Membership) cluster.Membersh
 	return r.Recovered(m)
 }
 
-// reform rewrites the groups of the plan in the journal, once.
-func (p *recoverPlan) reform(j *journal.Journal, groups []journal.Group, log *slog.Logger) error {
+// reform rewrites the groups of the plan in the journals, once. recovered is
+// what each directory's journal held.
+func (p *recoverPlan) reform(hs *hosts, recovered [][]journal.Group, log *slog.Logger) error {
 	if p == nil {
 		return nil
 	}
@@ -339,9 +358,14 @@ func (p *recoverPlan) reform(j *journal.Journal, groups []journal.Group, log *sl
 			return fmt.Errorf("read %s: %w", recoverFile, err)
 		}
 		id := record.PartitionID{Topic: topic, Partition: r.Partition}
+		d := hs.of(id)
+		if d == nil {
+			return fmt.Errorf("recover group %s: no journal holds it", id)
+		}
+		groups := recovered[slices.Index(hs.dirs, d)]
 		at := slices.IndexFunc(groups, func(g journal.Group) bool { return g.ID == id })
 		if at < 0 {
-			return fmt.Errorf("recover group %s: the journal does not hold it", id)
+			return fmt.Errorf("recover group %s: the journal of %s does not hold it", id, d.path)
 		}
 		w, changed, err := multiraft.Reform(&groups[at], r.Replica, r.AboveTerm)
 		if err != nil {
@@ -350,13 +374,15 @@ func (p *recoverPlan) reform(j *journal.Journal, groups []journal.Group, log *sl
 		if !changed {
 			continue
 		}
-		if err := j.Append(w); err != nil {
+		if err := d.journal.Append(w); err != nil {
 			return fmt.Errorf("recover group %s: %w", id, err)
 		}
 		log.Warn("a group that lost its majority makes a new start with what this broker has", "group", id, "replica", r.Replica, "above_term", r.AboveTerm)
 	}
-	if err := j.Flush(); err != nil {
-		return fmt.Errorf("recover groups: %w", err)
+	for _, d := range hs.dirs {
+		if err := d.journal.Flush(); err != nil {
+			return fmt.Errorf("recover groups in %s: %w", d.path, err)
+		}
 	}
 	return nil
 }

@@ -76,14 +76,14 @@ func Restore(ctx context.Context, cfg Config, progress func(done, all int)) (*Re
 	if err != nil {
 		return nil, fmt.Errorf("open data directory %s: %w", cfg.DataDir, err)
 	}
-	unlock, err := disk.Lock(cfg.DataDir)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
 	if _, found, err := loadIdentity(cfg.DataDir); err != nil || found {
 		return nil, errors.Join(err, fmt.Errorf("data directory %s belongs to a cluster already: a restore needs an empty one", cfg.DataDir))
 	}
+	locked, err := lockDirs(&cfg) // further ones are empty, or it refuses
+	if err != nil {
+		return nil, err
+	}
+	defer locked.unlock()
 	if err := onlyRestored(cfg.DataDir); err != nil {
 		return nil, err
 	}

@@ -224,7 +224,7 @@ func TestLeftoversOfDeletedTopicsGoAtStart(t *testing.T) {
 	n.topic("t", 1, nil)
 	n.fill("t", 0, 0, 3)
 	gone := record.PartitionID{Topic: record.TopicID{1, 2, 3}, Partition: 4}
-	if err := n.host.Start(multiraft.GroupConfig{ID: gone, Replica: 9, StateMachine: machine{}}); err != nil {
+	if err := n.dirs[0].host.Start(multiraft.GroupConfig{ID: gone, Replica: 9, StateMachine: machine{}}); err != nil {
 		t.Fatal(err)
 	}
 	folder := filepath.Join(cfg.DataDir, partitionsDir, fmt.Sprintf("gone-4~%s", gone.Topic))
@@ -238,10 +238,10 @@ func TestLeftoversOfDeletedTopicsGoAtStart(t *testing.T) {
 	}
 	n.close()
 	n = openNode(t, cfg)
-	if left := n.host.Unstarted(); len(left) > 0 {
+	if left := n.dirs[0].host.Unstarted(); len(left) > 0 {
 		t.Errorf("the journal holds %v", left)
 	}
-	if _, known := n.host.Recovered(gone); known {
+	if _, known := n.dirs[0].host.Recovered(gone); known {
 		t.Error("the journal knows the group of a topic that is gone")
 	}
 	n.mustHold("t", 0, 3)

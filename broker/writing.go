@@ -30,16 +30,17 @@ const (
 	memoryShares, pendingShare, spillShare = 8, 3, 2
 )
 
-// writeSegments brings committed batches to segments. It looks at those that
+// writeSegments brings committed batches of one directory to segments: a disk
+// that is slow keeps no other waiting. It looks at those that
 // have some; now and then at all, for what falls due by time alone.
-func (b *Broker) writeSegments(ctx context.Context) error {
+func (b *Broker) writeSegments(ctx context.Context, d *dataDir) error {
 	looked := time.Time{}
 	return every(ctx, segmentsEvery, func() {
 		if now := time.Now(); now.Sub(looked) >= allEvery {
 			looked = now
-			b.parts.pending.add(b.parts.all()...)
+			d.pending.add(b.parts.in(d)...)
 		}
-		b.writeDue(ctx, b.dueSegments())
+		b.writeDue(ctx, b.dueSegments(d))
 	})
 }
 
@@ -53,17 +54,21 @@ type waiting struct {
 // dueSegments gives the partitions to write to segments, those first that keep
 // the oldest journal files: that the journal names, then those whose oldest
 // record has waited longest.
-func (b *Broker) dueSegments() []*hosted {
+func (b *Broker) dueSegments(d *dataDir) []*hosted {
 	held, _ := b.parts.budget.Use()
-	spill := spillBytes(held, b.cfg.Memory, b.host.Stats().Full)
+	full := d.host.Stats().Full
+	spill := spillBytes(held, b.cfg.Memory, full)
+	if n := int64(len(b.dirs)); !full && n > 1 {
+		spill = (spill + n - 1) / n // the others do their part
+	}
 	sinceMs := map[*hosted]int64{}
-	for _, id := range b.host.Pinning() {
+	for _, id := range d.host.Pinning() {
 		if h, err := b.parts.get(id); err == nil {
 			sinceMs[h] = -1
 		}
 	}
 	var small []waiting
-	for _, h := range b.parts.pending.take() {
+	for _, h := range d.pending.take() {
 		w := waiting{hosted: h}
 		w.bytes, w.sinceMs = h.Partition.Pending()
 		_, pinning := sinceMs[h]
@@ -82,7 +87,7 @@ func (b *Broker) dueSegments() []*hosted {
 		sinceMs[w.hosted] = w.sinceMs
 	}
 	for _, w := range rest {
-		b.parts.pending.add(w.hosted)
+		d.pending.add(w.hosted)
 	}
 	due := slices.Collect(maps.Keys(sinceMs))
 	slices.SortFunc(due, func(x, y *hosted) int {
@@ -128,7 +133,7 @@ func (b *Broker) writeDue(ctx context.Context, due []*hosted) {
 		workers.Go(func() error {
 			b.stepped(ctx, h, "segment", &h.writing, h.WriteSegments(ctx, false))
 			if bytes, _ := h.Partition.Pending(); bytes > 0 {
-				b.parts.pending.add(h)
+				h.on.pending.add(h)
 			}
 			return nil
 		})

@@ -20,7 +20,8 @@ const configFile = "tidewater.yaml"
 // same names are the keys of tidewater.yaml, and with TIDEWATER_ in front, in
 // upper case and with underscores, the environment's.
 func brokerFlags(f *pflag.FlagSet, c *broker.Config) {
-	f.StringVar(&c.DataDir, "data-dir", c.DataDir, "directory for journal, segments and cache")
+	f.StringVar(&c.DataDir, "data-dir", c.DataDir, "directory for journal, segments and cache; the first one of several")
+	f.StringSliceVar(&c.MoreDataDirs, "more-data-dirs", c.MoreDataDirs, "further data directories, each on a disk of its own, which take their part of the partitions; a list")
 	f.Int32Var(&c.NodeID, "node-id", c.NodeID, "this broker's id in the cluster")
 	f.StringVar(&c.Rack, "rack", c.Rack, "where this broker stands: replicas are spread over racks, consumers read in theirs")
 	f.StringVar(&c.RPCAddr, "rpc-addr", c.RPCAddr, "where other brokers reach this one, host or host:port (33145); empty is a cluster of one")

@@ -62,6 +62,10 @@ func planNodes(cfg broker.Config, nodes int) ([]broker.Config, error) {
 		n := cfg
 		n.NodeID = int32(i + 1)
 		n.DataDir = filepath.Join(cfg.DataDir, fmt.Sprintf("node-%d", n.NodeID))
+		n.MoreDataDirs = nil
+		for _, dir := range cfg.MoreDataDirs {
+			n.MoreDataDirs = append(n.MoreDataDirs, filepath.Join(dir, fmt.Sprintf("node-%d", n.NodeID)))
+		}
 		for _, addr := range []*string{&n.KafkaAddr, &n.KafkaAdvertised, &n.AdminAddr, &n.CatalogAddr, &n.RPCAddr, &n.RPCAdvertised} {
 			var err error
 			if *addr, err = countUp(*addr, i); err != nil {
