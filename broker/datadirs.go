@@ -25,6 +25,7 @@ import (
 type dataDir struct {
 	path    string
 	id      diskID
+	added   bool // it was not the broker's before
 	unlock  func() error
 	disk    disk.FS
 	journal *journal.Journal
@@ -48,7 +49,6 @@ type lockedDirs struct {
 	// identity is the first's; found is false where there was none.
 	identity identity
 	found    bool
-	added    bool // some were not the broker's before
 }
 
 // lockDirs locks the data directories and checks that they belong together.
@@ -87,8 +87,7 @@ func lockDirs(cfg *Config) (_ *lockedDirs, err error) {
 		}
 		found = append(found, f)
 	}
-	l.added, err = l.identity.gather(cfg.DataDir, found)
-	if err != nil {
+	if err := l.identity.gather(cfg.DataDir, found); err != nil {
 		return nil, err
 	}
 	l.dirs[0].id = l.identity.Disk
@@ -96,7 +95,12 @@ func lockDirs(cfg *Config) (_ *lockedDirs, err error) {
 		if err := l.lock(found[i].path); err != nil {
 			return nil, err
 		}
-		l.dirs[i+1].id = found[i].identity.Disk
+		l.dirs[i+1].id, l.dirs[i+1].added = found[i].identity.Disk, found[i].added
+	}
+	for _, d := range l.dirs {
+		if err := checkJournal(d.path); err != nil {
+			return nil, err
+		}
 	}
 	return l, nil
 }
@@ -138,6 +142,7 @@ type foundDir struct {
 	known    bool   // it has an identity
 	used     bool   // it has, or had, a journal
 	other    string // what else is in it, "" for nothing
+	added    bool   // it is to be put on the list
 }
 
 func findDir(path string) (f foundDir, err error) {
@@ -172,8 +177,8 @@ func (i *identity) first(path string) error {
 
 // gather checks that the directories found are those on the list, and puts new
 // ones on it. It gives each that has none its identity.
-func (i *identity) gather(first string, found []foundDir) (added bool, err error) {
-	list := []diskPlace{{ID: i.Disk, Dir: first, Begun: true}}
+func (i *identity) gather(first string, found []foundDir) error {
+	list := []diskPlace{{ID: i.Disk, Dir: first}}
 	for n := range found {
 		f := &found[n]
 		at := -1
@@ -181,17 +186,19 @@ func (i *identity) gather(first string, found []foundDir) (added bool, err error
 			at = slices.IndexFunc(i.Disks, func(d diskPlace) bool { return d.ID == f.identity.Disk })
 		}
 		if err := i.refuses(f, at); err != nil {
-			return false, err
+			return err
 		}
-		if at < 0 {
-			added = true
-			f.identity = identity{}
+		session := uint64(0)
+		if at > 0 {
+			session = i.Disks[at].Session
+		} else {
+			f.added, f.identity = true, identity{}
 			_, _ = rand.Read(f.identity.Disk[:]) // never fails
 		}
 		if twice := slices.IndexFunc(list, func(d diskPlace) bool { return d.ID == f.identity.Disk }); twice >= 0 {
-			return false, fmt.Errorf("data directories %s and %s have the same disk id: one is a copy of the other; give the one that was in use last", list[twice].Dir, f.path)
+			return fmt.Errorf("data directories %s and %s have the same disk id: one is a copy of the other; give the one that was in use last", list[twice].Dir, f.path)
 		}
-		list = append(list, diskPlace{ID: f.identity.Disk, Dir: f.path, Begun: f.used})
+		list = append(list, diskPlace{ID: f.identity.Disk, Dir: f.path, Session: session})
 	}
 	for _, d := range i.Disks {
 		if slices.ContainsFunc(list, func(have diskPlace) bool { return have.ID == d.ID }) {
@@ -201,12 +208,12 @@ func (i *identity) gather(first string, found []foundDir) (added bool, err error
 		if slices.ContainsFunc(found, func(f foundDir) bool { return f.path == d.Dir }) {
 			hint = fmt.Sprintf(" (what is at %s now is empty: is its disk mounted?)", d.Dir)
 		}
-		return false, fmt.Errorf("a data directory of node %d is missing: disk %x, last at %s%s: bring it back and name it with --more-data-dirs. %s", i.NodeID, d.ID[:], d.Dir, hint, missingAdvice)
+		return fmt.Errorf("a data directory of node %d is missing: disk %x, last at %s%s: bring it back and name it with --more-data-dirs. %s", i.NodeID, d.ID[:], d.Dir, hint, missingAdvice)
 	}
 	if i.Disks = list; len(list) == 1 {
 		i.Disks = nil
 	}
-	return added, nil
+	return nil
 }
 
 // missingAdvice is what to do about a disk that is gone for good.
@@ -216,9 +223,9 @@ const missingAdvice = "If it is gone for good, empty all data directories of thi
 // on the list, -1 for none.
 func (i *identity) refuses(f *foundDir, at int) error {
 	switch {
-	case at > 0 && f.identity.Session < i.Session:
-		return fmt.Errorf("data directory %s is an older copy: it was in use at start %d of this broker last, the newest is %d: bring back what was there", f.path, f.identity.Session, i.Session)
-	case at > 0 && i.Disks[at].Begun && !f.used:
+	case at > 0 && f.identity.Session < i.Disks[at].Session:
+		return fmt.Errorf("data directory %s is an older copy: it was in use at start %d of this broker last, and there was a start %d with it: bring back what was there", f.path, f.identity.Session, i.Disks[at].Session)
+	case at > 0 && i.Disks[at].Session > 0 && !f.used:
 		return fmt.Errorf("data directory %s has lost its journal: bring it back. %s", f.path, missingAdvice)
 	case at > 0:
 		return nil
@@ -236,13 +243,13 @@ func (i *identity) refuses(f *foundDir, at int) error {
 	return nil
 }
 
-// begin counts a start of the broker in all directories. The others are
-// written before the first: one that then has a lower session is older.
+// begin counts a start of the broker, and has added directories listed: they get
+// their identity first, so that the list names none without.
 func (l *lockedDirs) begin(now time.Time) error {
 	id := &l.identity
 	first := l.dirs[0].path
 	id.upgrade()
-	if !l.found && l.added {
+	if !l.found && len(l.dirs) > 1 {
 		alone := *id // the others are to name it
 		alone.Disks, alone.Version = nil, identityVersion
 		if err := alone.save(first); err != nil {
@@ -250,14 +257,46 @@ func (l *lockedDirs) begin(now time.Time) error {
 		}
 	}
 	id.begin(now)
-	for _, d := range l.dirs[1:] {
-		other := *id
-		other.Disk, other.Controller = d.id, nil
-		if err := other.save(d.path); err != nil {
+	for _, d := range l.dirs {
+		if !d.added {
+			continue
+		}
+		if err := id.saveFurther(d); err != nil {
 			return err
 		}
 	}
 	return id.save(first)
+}
+
+// saveFurther gives a further directory the broker's identity, with a disk id
+// of its own.
+func (i identity) saveFurther(d *dataDir) error {
+	i.Disk, i.Controller = d.id, nil
+	return i.save(d.path)
+}
+
+// begun notes in all directories, further ones first, that their journals were
+// opened at this start: one that has a lower session from then on is older.
+func (b *Broker) begun() error {
+	if len(b.dirs) == 1 {
+		return nil
+	}
+	next := b.identity
+	next.Disks = slices.Clone(next.Disks)
+	for i, d := range b.dirs[1:] {
+		if err := next.saveFurther(d); err != nil {
+			return err
+		}
+		next.Disks[i+1].Session = next.Session
+	}
+	if err := next.save(b.cfg.DataDir); err != nil {
+		return err
+	}
+	b.identity = next
+	if b.tier != nil {
+		b.tier.identity.Disks = next.Disks
+	}
+	return nil
 }
 
 func (b *Broker) openDisk(context.Context) error {
@@ -293,7 +332,7 @@ func (b *Broker) openDisk(context.Context) error {
 		return err
 	}
 	b.identity = locked.identity
-	b.clusterID.Store(&b.identity.ClusterID)
+	b.clusterID.Store(&locked.identity.ClusterID)
 	return nil
 }
 
@@ -318,6 +357,9 @@ func (b *Broker) openRaft(context.Context) error {
 	if err := b.recovery.reform(hs, recovered, b.log); err != nil {
 		return err
 	}
+	if err := b.begun(); err != nil {
+		return err
+	}
 	b.hosts = hs
 	for i, d := range b.dirs {
 		if err := saveJournalEnd(d.path, d.journal.End()); err != nil {
@@ -333,9 +375,6 @@ func (b *Broker) openRaft(context.Context) error {
 }
 
 func (b *Broker) openJournal(d *dataDir) ([]journal.Group, error) {
-	if err := checkJournal(d.path); err != nil {
-		return nil, err
-	}
 	end, err := loadJournalEnd(d.path)
 	if err != nil {
 		return nil, err

@@ -55,8 +55,8 @@ type identity struct {
 type diskPlace struct {
 	ID  diskID `json:"disk_id"`
 	Dir string `json:"dir"` // where it was last
-	// Begun: it has had a journal at a start.
-	Begun bool `json:"begun"`
+	// Session is of the start at which its journal was opened last, 0 before.
+	Session uint64 `json:"session"`
 }
 
 // membership is cluster.Membership without what the identity says already.

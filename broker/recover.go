@@ -193,9 +193,6 @@ func (r *Recovery) journals(id *identity, log *slog.Logger) ([]journal.Group, er
 
 // readJournal gives the groups in a directory's journal, none if it never had one.
 func readJournal(dir string, id *identity, log *slog.Logger) ([]journal.Group, error) {
-	if err := checkJournal(dir); err != nil {
-		return nil, err
-	}
 	if _, err := os.Stat(filepath.Join(dir, journalDir)); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

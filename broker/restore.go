@@ -87,7 +87,7 @@ func Restore(ctx context.Context, cfg Config, progress func(done, all int)) (*Re
 	if err := onlyRestored(cfg.DataDir); err != nil {
 		return nil, err
 	}
-	r := restorer{cfg: cfg, fs: local}
+	r := restorer{cfg: cfg, fs: local, disk: locked.identity.Disk}
 	if r.store, err = openStore(cfg); err != nil {
 		return nil, err
 	}
@@ -122,6 +122,7 @@ func onlyRestored(dir string) error {
 type restorer struct {
 	cfg   Config
 	fs    disk.FS
+	disk  diskID // names the new directory
 	store objstore.Store
 }
 
@@ -159,7 +160,7 @@ func (r *restorer) save(ctx context.Context, found *restore.Plan) error {
 		return err
 	}
 	id := identity{Version: identityVersion, ClusterID: found.Layout.ClusterID, Cluster: clusterName(found.Layout.ClusterID),
-		Incarnation: uint64(found.Layout.Incarnation), NodeID: r.cfg.NodeID, InBucket: true}
+		Incarnation: uint64(found.Layout.Incarnation), NodeID: r.cfg.NodeID, Disk: r.disk, InBucket: true}
 	return id.save(r.cfg.DataDir)
 }
 
