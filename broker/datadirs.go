@@ -13,11 +13,13 @@ import (
 	"strings"
 	"time"
 
+	"go.etcd.io/raft/v3/raftpb"
 	"golang.org/x/sync/errgroup"
 
 	"tidewater/broker/journal"
 	"tidewater/broker/multiraft"
 	"tidewater/internal/disk"
+	"tidewater/internal/record"
 )
 
 // dataDir is one of the broker's data directories, with a journal and a host of
@@ -458,6 +460,12 @@ func (j watchedJournal) Full() (bool, error) {
 func (j watchedJournal) Prepare() (bool, error) {
 	more, err := j.Journal.Prepare()
 	return more, j.tell(err)
+}
+
+// Carry writes a group's undecided entries again.
+func (j watchedJournal) Carry(id record.PartitionID, entries []raftpb.Entry) (bool, error) {
+	carried, err := j.Journal.Carry(id, entries)
+	return carried, j.tell(err)
 }
 
 // watchJournals ends the broker when a journal dies. A broker alone with one

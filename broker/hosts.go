@@ -224,6 +224,7 @@ func (hs *hosts) stats() multiraft.Stats {
 		sum.Flushes += s.Flushes
 		sum.Writes += s.Writes
 		sum.Bytes += s.Bytes
+		sum.Carried += s.Carried
 		sum.Uncommitted += s.Uncommitted
 		sum.Held += s.Held
 		sum.Full = sum.Full || s.Full
