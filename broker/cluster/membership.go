@@ -77,7 +77,7 @@ func (m *Membership) addrs() map[int32]string {
 func (c *Controller) GroupConfig() multiraft.GroupConfig {
 	m := &c.cfg.Membership
 	g := multiraft.GroupConfig{ID: GroupID(), Replica: m.Replica, NodeOf: c.NodeOf, Origin: multiraft.Joining,
-		StateMachine: c.machine.StateMachine()}
+		StateMachine: c.machine.StateMachine(), Prompt: true}
 	switch {
 	case m.Founder && c.store.ran:
 		// What the store holds was in the journal first. If it is not there, the

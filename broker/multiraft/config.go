@@ -236,6 +236,9 @@ type GroupConfig struct {
 	// NodeOf gives the broker that holds a replica; nil knows only this one.
 	NodeOf       func(replica uint64) (int32, bool)
 	StateMachine StateMachine
+	// Prompt: somebody waits for the machines of followers, so they are told of
+	// every commit at once, also while the group is busy.
+	Prompt bool
 	// FloorTerm: terms of a group that the journal does not know begin above
 	// it. A restore gives the highest leader epoch found in the bucket.
 	FloorTerm uint64

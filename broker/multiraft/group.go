@@ -42,8 +42,16 @@ type Group struct {
 	confIndex uint64 // conf has held since this entry, 0 is since ever
 	// unsettled are the changes of members in the log whose ConfState is not
 	// durable here, in order; heldBack are messages that tell of their commit.
-	unsettled      []uint64
-	heldBack       []raftpb.Message
+	unsettled []uint64
+	heldBack  []raftpb.Message
+	// putOff are appends without entries, at most one to each member, that wait
+	// for entries or a tick; busy is whether they do, proposed what counts for it,
+	// prompt that they never do.
+	putOff   []raftpb.Message
+	busy     bool
+	prompt   bool
+	proposed int
+
 	uncommitted    int64 // bytes of entries above applied
 	writesInFlight int   // batches with writes of this group not yet flushed
 
@@ -118,6 +126,7 @@ func (g *Group) Propose(data []byte) (record.Index, error) {
 		return 0, fmt.Errorf("propose to group %s: %w", g.id, err)
 	}
 	index := g.log.last() + 1
+	g.proposed++
 	g.shard.stats.proposals.Add(1)
 	g.shard.touch(g)
 	if err := g.enter(raftpb.Entry{Index: index, Term: g.lead.Term, Data: data}); err != nil {
@@ -264,7 +273,7 @@ func (g *Group) stop(err error) {
 	s.uncommitted -= g.uncommitted
 	s.held -= g.log.bytes
 	g.uncommitted, g.log.entries, g.log.bytes = 0, nil, 0
-	g.heldBack = nil
+	g.heldBack, g.putOff = nil, nil
 	g.log.markIndex = max(g.log.markIndex, g.applied)
 	if g.resting {
 		g.resting = false

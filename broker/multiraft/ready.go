@@ -82,7 +82,7 @@ func (g *Group) tellLead(soft *etcdraft.SoftState) {
 	}
 	lost := g.lead.Leading && (!l.Leading || l.Term != g.lead.Term)
 	if lost {
-		g.heldBack = nil
+		g.heldBack, g.putOff, g.busy = nil, nil, false
 	}
 	g.lead, g.idle = l, 0
 	if g.soft.Lead != 0 {

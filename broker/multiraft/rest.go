@@ -45,6 +45,7 @@ const restRetryTicks = 10
 func (g *Group) tickGroup() {
 	g.idle++
 	g.sinceBeat++
+	g.tickBusy()
 	g.tickCampaign()
 	if g.transfer != nil {
 		g.transfer.ticks++

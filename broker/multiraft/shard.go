@@ -113,7 +113,7 @@ func (s *Shard) start(gc GroupConfig, known *journal.Group) error {
 	if s.groups[gc.ID] != nil {
 		return fmt.Errorf("start group %s: it is started already", gc.ID)
 	}
-	g := &Group{id: gc.ID, replica: gc.Replica, shard: s, machine: gc.StateMachine, nodeOf: gc.NodeOf}
+	g := &Group{id: gc.ID, replica: gc.Replica, shard: s, machine: gc.StateMachine, nodeOf: gc.NodeOf, prompt: gc.Prompt}
 	if err := g.restore(gc, known); err != nil {
 		return fmt.Errorf("start group %s: %w", gc.ID, err)
 	}
@@ -398,9 +398,13 @@ func (s *Shard) restoredAfter(g *Group) {
 }
 
 func (s *Shard) send(g *Group, m raftpb.Message) {
-	if g.holdsBack(&m) {
-		return
+	if !g.holdsBack(&m) && !g.putsOff(&m) {
+		s.pass(g, m)
 	}
+}
+
+// pass sends a message that waits for nothing.
+func (s *Shard) pass(g *Group, m raftpb.Message) {
 	switch m.Type {
 	case raftpb.MsgHeartbeat:
 		g.sinceBeat = 0
