@@ -98,7 +98,7 @@ func (w *world) rotBits() {
 	c.hurt, n.rotten = n, true
 	w.stats.Rot++
 	w.say("%s of broker %d rots", name, n.id)
-	if n.life != nil && w.rng.IntN(2) == 0 {
+	if n.life != nil && w.rng.IntN(4) > 0 {
 		n.life.arm(1 + w.rng.IntN(20)) // so that it is read again
 	}
 	if n.mends = strings.HasSuffix(name, ".segment"); n.mends {
