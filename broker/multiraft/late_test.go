@@ -56,7 +56,7 @@ func TestLeaderThatStoodStillShowsNothing(t *testing.T) {
 		}
 	}
 	leader := func(not int32) int32 {
-		for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 			for node, m := range machines {
 				if node != not && m.shows(h.get(node)) > 0 {
 					return node
