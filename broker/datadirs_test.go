@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -359,4 +360,74 @@ func TestClusterOfSeveralDirectories(t *testing.T) {
 			t.Errorf("replicas of broker %d lie %v", n.cfg.NodeID, where)
 		}
 	}
+}
+
+// Shows that a disk without room refuses produce to its own partitions, and
+// that those on another disk go on.
+func TestFullDiskOfSeveralRefusesItsOwn(t *testing.T) {
+	t.Parallel()
+	cfg := twoDirs(t)
+	var second *disk.Fault
+	cfg.disk = func(below disk.FS) disk.FS {
+		if below.(*disk.OS).Root() != cfg.MoreDataDirs[0] {
+			return below
+		}
+		second = disk.NewFault(below)
+		return second
+	}
+	n := openNode(t, cfg)
+	const partitions = 4
+	n.topic("t", partitions, map[string]string{"segment.bytes": fmt.Sprint(1 << 20), "segment.ms": "100"})
+	n.fillAll("t", partitions, 0, 3)
+	var tries atomic.Int64
+	fill(second, &tries)
+	for _, h := range n.parts.in(n.dirs[1]) {
+		until(t, "the full disk refuses produce", func() error {
+			if n.produce("t", h.number, batchOf(t, nil, []byte("more"))).ErrorCode == 0 {
+				return fmt.Errorf("partition %d takes records", h.number)
+			}
+			return nil
+		})
+	}
+	for _, h := range n.parts.in(n.dirs[0]) {
+		n.fill("t", h.number, 3, 6)
+	}
+	second.Clear()
+	for _, h := range n.parts.in(n.dirs[1]) {
+		until(t, "produce is taken again", func() error {
+			return code(n.produce("t", h.number, batchOf(t, nil, []byte("more"))).ErrorCode)
+		})
+	}
+}
+
+// Shows that a cluster is restored into several directories, and that a further
+// one must be empty for it.
+func TestRestoreIntoSeveralDirectories(t *testing.T) {
+	w := newWorld(t)
+	const partitions = 4
+	old := openNode(t, w.config())
+	old.topic("t", partitions, tiered())
+	old.fillAll("t", partitions, 0, 5)
+	if err := old.seal(); err != nil {
+		t.Fatal(err)
+	}
+	old.untilInBucket()
+	old.close()
+	cfg := w.config()
+	cfg.MoreDataDirs = []string{old.cfg.DataDir}
+	if _, err := Restore(t.Context(), cfg, nil); err == nil || !strings.Contains(err.Error(), old.cfg.DataDir) {
+		t.Errorf("restored beside another broker's directory: %v", err)
+	}
+	cfg.MoreDataDirs = []string{t.TempDir()}
+	if _, err := Restore(t.Context(), cfg, nil); err != nil {
+		t.Fatal(err)
+	}
+	n := openNode(t, cfg)
+	n.mustHoldAll("t", partitions, 5)
+	n.fillAll("t", partitions, 5, 8)
+	if where := n.lie("t"); where[0] == 0 || where[1] == 0 {
+		t.Errorf("replicas lie %v", where)
+	}
+	n.close()
+	openNode(t, cfg).mustHoldAll("t", partitions, 8)
 }

@@ -37,6 +37,7 @@ func (p *process) ends(t *testing.T, words string) {
 func TestLostMajorityIsRecovered(t *testing.T) {
 	t.Parallel()
 	bs := newBrokers(t, 3, 3)
+	bs.keys[0]["more-data-dirs"] = []string{filepath.Join(bs.dir, "node-1-more")} // its replicas are in two journals
 	bs.start(0, 1, 2)
 	must(t, "", "topic", "create", "t", "-p", "3", "-r", "3", bs.kafka(0))
 	bs.fill("t", 0, 100)
