@@ -1,13 +1,16 @@
 package broker
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 
+	"tidewater/broker/segment"
 	"tidewater/internal/disk"
 )
 
@@ -73,4 +76,48 @@ func TestFullDiskRefusesProduceAndRecovers(t *testing.T) {
 	n.close()
 	cfg.disk = nil
 	openNode(t, cfg).mustHold("t", 0, stored+1)
+}
+
+// Shows that a broker of a cluster ends when its disk has failed a sync of a
+// segment, so that others lead, and is whole again after a start.
+func TestFailedSegmentSyncEndsTheBrokerOfACluster(t *testing.T) {
+	t.Parallel()
+	cfgs := threeOf(t, testConfig)
+	var d *disk.Fault
+	cfgs[0].disk = func(below disk.FS) disk.FS {
+		d = disk.NewFault(below)
+		return d
+	}
+	ns := openNodes(t, cfgs)
+	ns.topic(1, "t", 3, map[string]string{"segment.bytes": fmt.Sprint(1 << 20), "segment.ms": "100"})
+	d.Add(disk.Rule{Times: 1, Err: errors.New("medium error"), When: func(c disk.Call) bool {
+		return c.Op == disk.OpSync && strings.HasSuffix(c.Name, ".segment")
+	}})
+	client := ns.client()
+	sent := 0
+	send := func() {
+		t.Helper()
+		if err := client.ProduceSync(t.Context(), &kgo.Record{Topic: "t", Value: []byte(value(0, sent))}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		sent++
+	}
+	broken := ns.all[0]
+	until(t, "the broker ends", func() error {
+		send()
+		if !errors.Is(broken.Err(), segment.ErrDead) {
+			return fmt.Errorf("it ended with: %v", broken.Err())
+		}
+		return nil
+	})
+	for range 9 {
+		send() // the others serve
+	}
+	if err := broken.Close(); !errors.Is(err, segment.ErrDead) {
+		t.Errorf("it was closed with: %v", err)
+	}
+	broken.client.Close()
+	broken.closed = true
+	ns.again(0, nil)
+	ns.whole()
 }

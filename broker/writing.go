@@ -4,11 +4,14 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"tidewater/broker/segment"
 )
 
 const (
@@ -32,16 +35,26 @@ const (
 
 // writeSegments brings committed batches of one directory to segments: a disk
 // that is slow keeps no other waiting. It looks at those that
-// have some; now and then at all, for what falls due by time alone.
+// have some; now and then at all, for what falls due by time alone. Where others
+// have replicas it ends, and the broker with it, when the disk has failed a
+// sync: what it leads would refuse every append until the next start.
 func (b *Broker) writeSegments(ctx context.Context, d *dataDir) error {
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
 	looked := time.Time{}
-	return every(ctx, segmentsEvery, func() {
+	err := every(ctx, segmentsEvery, func() {
 		if now := time.Now(); now.Sub(looked) >= allEvery {
 			looked = now
 			d.pending.add(b.parts.in(d)...)
 		}
-		b.writeDue(ctx, b.dueSegments(d))
+		if err := b.writeDue(ctx, b.dueSegments(d)); err != nil && b.parts.source != nil {
+			end(fmt.Errorf("the segments of data directory %s have failed; the broker ends so that others lead what it led: see to its disk, then start again: %w", d.path, err))
+		}
 	})
+	if cause := context.Cause(ctx); errors.Is(cause, segment.ErrDead) {
+		return cause
+	}
+	return err
 }
 
 // waiting is a partition with bytes that are in no segment yet.
@@ -126,19 +139,24 @@ func spillBytes(held, memory int64, journalFull bool) int64 {
 
 // writeDue writes partitions to their segments, several at a time: what is
 // slow about it is the sync, which the disk does for many as fast as for one.
-func (b *Broker) writeDue(ctx context.Context, due []*hosted) {
+// It gives an error only when segments are dead; stepped tells the others.
+func (b *Broker) writeDue(ctx context.Context, due []*hosted) error {
 	var workers errgroup.Group
 	workers.SetLimit(segmentWorkers)
 	for _, h := range due {
 		workers.Go(func() error {
-			b.stepped(ctx, h, "segment", &h.writing, h.WriteSegments(ctx, false))
+			err := h.WriteSegments(ctx, false)
+			b.stepped(ctx, h, "segment", &h.writing, err)
 			if bytes, _ := h.Partition.Pending(); bytes > 0 {
 				h.on.pending.add(h)
+			}
+			if errors.Is(err, segment.ErrDead) {
+				return err
 			}
 			return nil
 		})
 	}
-	_ = workers.Wait() // stepped has told what failed
+	return workers.Wait()
 }
 
 // writeAll brings all records to segments, so that the next start has little to

@@ -50,6 +50,9 @@ func (p *Partition) WriteSegments(ctx context.Context, seal bool) error {
 
 // writePending writes committed entries chunk by chunk.
 func (p *Partition) writePending(ctx context.Context) error {
+	if err := p.segments.Dead(); err != nil {
+		return err
+	}
 	for {
 		p.mu.Lock()
 		chunk := p.tail.pendingTo(p.committed, chunkBytesMax)
@@ -213,8 +216,8 @@ func (p *Partition) Seal() {
 
 // Due reports whether a WriteSegments is worth it: that many bytes wait for it,
 // the oldest for that long, the active segment is to be sealed, a follower
-// waits for a RaftSnapshot, or the group was too busy to be told what it may
-// let go of. An entry without records waits for none of these: until somebody
+// waits for a RaftSnapshot, the group was too busy to be told what it may let go
+// of, or the segments are dead, which it then says. An entry without records waits for none of these: until somebody
 // wants it elsewhere it stays in the journal.
 func (p *Partition) Due(bytes int64, age time.Duration) bool {
 	pending, oldestMs := p.Pending()
@@ -226,7 +229,7 @@ func (p *Partition) Due(bytes int64, age time.Duration) bool {
 	wanted := (p.sealWanted && pending > 0 || p.writeWanted && waits) || p.stable.index > p.released && p.stopped == nil ||
 		p.stale != nil && !p.staleHeld
 	p.mu.Unlock()
-	return wanted || p.sealDue(0)
+	return wanted || p.segments.Dead() != nil || p.sealDue(0)
 }
 
 // segmentInfos are the segments with records, oldest first.

@@ -95,6 +95,9 @@ var (
 	// ErrCorrupt: bytes that were durable are wrong or gone. The replica stops
 	// and is repaired from another; nothing is dropped silently.
 	ErrCorrupt = errors.New("segment is corrupt")
+	// ErrDead: a sync failed, so what is on disk is unknown, and the log takes no
+	// more in this process. A new Open writes again what is in doubt.
+	ErrDead = errors.New("segments are dead: their disk failed")
 	// ErrVersion: a newer format. The caller stops and says so.
 	ErrVersion = errors.New("segment format version is not supported")
 	// ErrIdentity: a file belongs to another cluster, tenant or partition, or

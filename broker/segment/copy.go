@@ -21,6 +21,7 @@ func (l *Log) Swap(o *Log) {
 	defer o.mu.Unlock()
 	l.dirty, o.dirty = o.dirty, l.dirty
 	l.durable, o.durable = o.durable, l.durable
+	l.doubt, o.doubt = o.doubt, l.doubt
 	l.dirDirty, o.dirDirty = o.dirDirty, l.dirDirty
 	l.newDir, o.newDir = o.newDir, l.newDir
 	l.sealed, o.sealed = o.sealed, l.sealed

@@ -21,6 +21,8 @@
 //     written. Damage below that point is corruption and is reported with
 //     file, position, what was read and what was expected; damage above it is
 //     a torn tail.
+//   - What a start finds and neither a chunk nor the mark calls durable is
+//     written again, as it was checked, by the first Sync (doubt.go).
 //   - What is read is checked; damage is noted (Damaged). A damaged segment is
 //     made anew in a file of the next generation (Rebuild, Use), which counts
 //     once its index is there.

@@ -24,9 +24,11 @@ type Log struct {
 
 	// The appender's own: the active segment's open file while it holds
 	// unsynced writes, what of it is durable, and whether the directory has a
-	// new name in it.
+	// new name in it. From durable to doubt stands what recovery found and the
+	// next Sync writes again.
 	dirty    *handle
 	durable  int64
+	doubt    int64
 	dirDirty bool
 	// newDir: the directory's own name may not be durable yet.
 	newDir bool
@@ -54,7 +56,8 @@ type part struct {
 	points  []point // of the active segment only; grows at the end
 	// maxSoFar is the largest timestamp in the file, for the next point.
 	maxSoFar int64
-	// durable is how much of a recovered file its headers call durable.
+	// durable is how much of a recovered file its headers or the mark call
+	// durable.
 	durable int64
 }
 
@@ -281,7 +284,7 @@ func (l *Log) publish(p *part, c *chunk, points []point) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.active == nil {
-		l.active, l.durable = p, 0
+		l.active, l.durable, l.doubt = p, 0, 0
 	}
 	p.points = append(p.points, points...)
 	p.add(c)
@@ -302,6 +305,9 @@ func (p *part) add(c *chunk) {
 	p.maxSoFar = in.MaxTimestamp
 }
 
+// Dead says why the log takes no more: ErrDead, or that it is closed.
+func (l *Log) Dead() error { return l.writable() }
+
 func (l *Log) writable() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -309,12 +315,13 @@ func (l *Log) writable() error {
 }
 
 // Sync makes everything appended durable, the names of new files included.
-// Its error is final: the state on disk is unknown and the log takes no more.
+// Its error is final: ErrDead.
 func (l *Log) Sync() error {
 	if err := l.writable(); err != nil {
 		return err
 	}
 	if err := l.sync(); err != nil {
+		err = fmt.Errorf("%w: %w", ErrDead, err)
 		l.mu.Lock()
 		l.failed = err
 		l.mu.Unlock()
@@ -325,7 +332,6 @@ func (l *Log) Sync() error {
 
 func (l *Log) sync() error {
 	if p := l.active; l.dirty == nil && p != nil && l.durable < p.info.Bytes {
-		// What recovery found whole may stand in a cache only.
 		h, err := l.cache.open(l.cfg.FS, l.Path(p.info))
 		if err != nil {
 			return err
@@ -333,6 +339,9 @@ func (l *Log) sync() error {
 		l.dirty = h
 	}
 	if l.dirty != nil {
+		if err := l.writeAgain(); err != nil {
+			return err
+		}
 		if err := l.dirty.file.Sync(); err != nil {
 			return fmt.Errorf("sync segment %s: %w", l.dirty.name, err)
 		}

@@ -110,7 +110,7 @@ func (l *Log) follow(p *part, first bool) error {
 		l.sealed = append(l.sealed, p)
 	} else {
 		l.active = p
-		l.durable = min(p.durable, in.Bytes)
+		l.durable, l.doubt = min(p.durable, in.Bytes), in.Bytes
 	}
 	l.end = Position{Index: in.Last, Term: in.LastTerm, Next: in.Next}
 	l.anchored = true

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"path"
+
+	"tidewater/internal/record"
 )
 
 // recover reads an unsealed segment chunk header by chunk header. In the last
@@ -27,7 +29,7 @@ func (l *Log) recover(name string, whole bool) (*part, error) {
 	}
 	p := &part{info: Info{Name: name, Base: base, Next: base, First: first, MaxTimestamp: -1, MinTimestamp: -1}, maxSoFar: -1}
 	// One read takes the header and the first chunks: most logs are small.
-	s := &scan{walker: walker{file: h.file, name: full, size: alignDown(size), ahead: scanWindowBytes, reuse: true, pos: headerBytes, next: base}, part: p}
+	s := &scan{walker: walker{file: h.file, name: full, size: alignDown(size), ahead: scanWindowBytes, reuse: true, pos: headerBytes, next: base}, part: p, mark: l.cfg.Durable}
 	head, err := s.view(0, headerBytes)
 	if err != nil && !errors.Is(err, ErrCorrupt) {
 		return nil, err
@@ -56,15 +58,8 @@ func (l *Log) recover(name string, whole bool) (*part, error) {
 		}
 		return nil, l.drop(full)
 	}
-	p.durable = s.durable
+	p.durable = max(s.durable, s.marked)
 	if p.info.Bytes == size {
-		if p.info.Last <= l.cfg.Durable {
-			return p, nil
-		}
-		// A killed process may have left what reads well and is not durable.
-		if err := h.file.Sync(); err != nil {
-			return nil, fmt.Errorf("sync segment %s: %w", full, err)
-		}
 		return p, nil
 	}
 	if bad != nil && p.info.Last < l.cfg.Durable {
@@ -102,7 +97,9 @@ func (l *Log) drop(full string) error {
 type scan struct {
 	walker
 	part    *part
-	durable int64   // what the headers read so far say was durable
+	durable int64 // what the headers read so far say was durable
+	mark    record.Index
+	marked  int64   // where the last chunk ends that the mark covers
 	unsure  []chunk // chunks that end after durable, oldest first
 }
 
@@ -147,6 +144,9 @@ func (s *scan) one() error {
 		return fmt.Errorf("%w: %s: position %d: chunk ends at %d, the file at %d", ErrCorrupt, s.name, c.pos, c.end(), s.size)
 	}
 	s.durable = max(s.durable, c.durable)
+	if c.last <= s.mark {
+		s.marked = c.end()
+	}
 	s.take(c)
 	s.pos, s.end, s.next = c.end(), 0, c.next
 	// Small chunks are read many at a time, large ones by their headers only.

@@ -8,6 +8,7 @@ import (
 
 	"tidewater/broker/journal"
 	"tidewater/broker/partition"
+	"tidewater/broker/segment"
 	"tidewater/iceberg/commit"
 	"tidewater/internal/record"
 	"tidewater/tiering/archive"
@@ -109,7 +110,11 @@ func (l *life) writeSegments(ctx context.Context) error {
 		}
 	}
 	l.stepToRest()
-	return errors.Join(errs...)
+	err := errors.Join(errs...)
+	if errors.Is(err, segment.ErrDead) {
+		l.end("segments are dead")
+	}
+	return err
 }
 
 // mend looks through segments for what rotted, and mends it.

@@ -30,7 +30,7 @@ type life struct {
 	dead    bool
 	fuse    int  // calls until it dies; 0 never
 	missing bool // its replicas are not on its disk
-	sick    bool // its journal failed: it is to be restarted
+	sick    bool // its journal or segments failed: it is to be restarted
 
 	disk    *disk.Fault
 	bucket  *objstore.Fault
@@ -334,9 +334,17 @@ func (l *life) afterStep() {
 	for _, p := range l.parts {
 		p.truth.watch(l, p)
 	}
-	if !l.sick && l.up && !l.missing && len(l.raft.Groups()) == 0 {
-		l.sick = true
-		l.w.say("boot %d: every group has stopped", l.boot)
-		l.w.add(l.w.millis(10, 200), event{life: l, run: func() { l.dead = true }})
+	if l.up && !l.missing && len(l.raft.Groups()) == 0 {
+		l.end("every group has stopped")
 	}
+}
+
+// end lets a process end that can do no more, to be started again.
+func (l *life) end(why string) {
+	if l.sick {
+		return
+	}
+	l.sick = true
+	l.w.say("boot %d: %s", l.boot, why)
+	l.w.add(l.w.millis(10, 200), event{life: l, run: func() { l.dead = true }})
 }

@@ -35,7 +35,7 @@ type Shape struct {
 	OutageEvery  time.Duration // the bucket is down, flaky or slow
 	Flaky        bool          // it is never anything but flaky
 	FullEvery    time.Duration // the disk is full
-	SyncEvery    time.Duration // an fsync of the journal fails
+	SyncEvery    time.Duration // an fsync of the journal, or of a segment or its like, fails
 	RestoreEvery time.Duration // the data directory is lost, or left behind
 	ZombieShare  int           // of ten restores, how many leave the old brokers running
 
