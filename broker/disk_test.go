@@ -102,19 +102,19 @@ func TestFailedSegmentSyncEndsTheBrokerOfACluster(t *testing.T) {
 		}
 		sent++
 	}
-	broken := ns.all[0]
-	until(t, "the broker ends", func() error {
+	broken, closed := ns.all[0], make(chan error, 1)
+	go func() { // as the command does
+		<-broken.Done()
+		closed <- broken.Close()
+	}()
+	for broken.Err() == nil {
 		send()
-		if !errors.Is(broken.Err(), segment.ErrDead) {
-			return fmt.Errorf("it ended with: %v", broken.Err())
-		}
-		return nil
-	})
+	}
 	for range 9 {
 		send() // the others serve
 	}
-	if err := broken.Close(); !errors.Is(err, segment.ErrDead) {
-		t.Errorf("it was closed with: %v", err)
+	if err := <-closed; !errors.Is(err, segment.ErrDead) {
+		t.Errorf("it ended with: %v, closed with: %v", broken.Err(), err)
 	}
 	broken.client.Close()
 	broken.closed = true
