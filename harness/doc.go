@@ -1,9 +1,14 @@
 // Command harness runs a cluster of real broker processes through faults while
 // clients work, and counts what no log may do, by the names Jepsen gave them.
 //
-//	nemesis ── kill -9, SIGSTOP, cut routes, full and slow disks ──┐
+//	nemesis ── kill -9, SIGSTOP, cut routes, disks full, slow, failing, rotting ──┐
 //	producers ──▸ broker 1 … n (a network namespace each) ──▸ pollers, group members
-//	store (a namespace of its own)                            └──▸ ledger ──▸ anomalies, report
+//	store (a namespace of its own)                                  └──▸ ledger ──▸ anomalies, report
+//
+// A disk that fails gives I/O errors to every read and write, by a loop device
+// that ends before them; a disk that rots has bits of sealed segments flipped
+// under the running broker, which then finds all of them and makes the segments
+// anew from other replicas or the bucket.
 //
 // Each broker, the object store and the clients stand in network namespaces
 // that the harness made and joined by a bridge in the clients' one: nothing

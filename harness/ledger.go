@@ -30,12 +30,13 @@ const (
 	highWater    anomaly = "high watermark back" // the end that a client was told went back
 	fatal        anomaly = "producer state lost" // an idempotent producer was told that its sequence is unknown
 	tableDiffers anomaly = "table differs"       // the table is not the log
+	unmended     anomaly = "rot not mended"      // a flipped bit of a segment is there after the broker read all of them
 	crashed      anomaly = "crash"               // a broker ended, and nobody had killed it
 	stuck        anomaly = "stuck"               // the cluster did not come back after the last fault
 )
 
 // anomalies lists all of them, as the report shows them.
-var anomalies = []anomaly{lost, duplicate, inconsistent, nonMonotonic, skipped, reordered, unexpected, commitLost, highWater, fatal, tableDiffers, crashed, stuck}
+var anomalies = []anomaly{lost, duplicate, inconsistent, nonMonotonic, skipped, reordered, unexpected, commitLost, highWater, fatal, tableDiffers, unmended, crashed, stuck}
 
 // found is one anomaly that was seen.
 type found struct {

@@ -202,6 +202,9 @@ func play(ctx context.Context, o options, c *cluster, list []fault) (*result, er
 	r.TableRows = w.finish(ctx, c, auditMax+r.Took/auditShare)
 	r.Counts, r.Found, r.Acked, r.Polled = l.total()
 	r.Gaps, r.Rate, r.Told = g.all, g.rate, w.errors
+	if r.Repairs, err = c.repairs(n.flipped); err != nil {
+		return nil, err
+	}
 	return r, r.write(c.dir, g)
 }
 

@@ -38,6 +38,8 @@ func faults() []fault {
 		{"ring", 5, (*nemesis).ring, (*nemesis).healNetwork},
 		{"store away", 1, (*nemesis).storeAway, (*nemesis).healNetwork},
 		{"disk full", 1, (*nemesis).diskFull, (*nemesis).diskFree},
+		{"failing disk", 3, (*nemesis).diskFails, (*nemesis).diskReplaced},
+		{"bit rot", 3, (*nemesis).rot, (*nemesis).rotMended},
 		{faultSlowDisk, 1, (*nemesis).diskSlow, (*nemesis).diskFast},
 		{faultClock, 1, (*nemesis).clock, (*nemesis).clocksRight},
 	}
@@ -57,6 +59,10 @@ type nemesis struct {
 	leader  func(ctx context.Context) (node int, err error)
 	events  []event
 	skewed  *clock // the clock that is moved now, if one is
+	failing int    // the broker whose disk gives errors now, 0 for none
+	rotten  int    // the broker whose segments rotted last
+	flips   []flip // what of it
+	flipped int    // in all
 }
 
 // event is one fault's life, for the report.
@@ -334,6 +340,9 @@ func (n *nemesis) clocksRight(context.Context) error {
 func (n *nemesis) ended() error {
 	var errs []error
 	for _, b := range n.cluster.brokers {
+		if b.gone() && b.host == brokerHost(n.failing) {
+			continue // heal starts it
+		}
 		if b.gone() {
 			n.ledger.report(crashed, "%s ended by itself: see the end of %s", b.name, b.log)
 			b.kill()

@@ -123,7 +123,7 @@ func pageTemplate() *template.Template {
  .fault { fill: #c98a1b } .gap { fill: #c4332b; opacity: .35 } .bad { color: #c4332b; font-weight: 600 } .axis { stroke: currentColor; opacity: .3 }
 </style>
 <h1>{{.Nodes}} brokers, {{.Length}} of faults, seed {{.Seed}}</h1>
-<p>{{.Acked}} records acked, {{.Polled}} polled, {{len .Events}} faults, <span{{if .Total}} class="bad"{{end}}>{{.Total}} anomalies</span>. {{.TableRows}}</p>
+<p>{{.Acked}} records acked, {{.Polled}} polled, {{len .Events}} faults, <span{{if .Total}} class="bad"{{end}}>{{.Total}} anomalies</span>. {{.TableRows}} {{.Repairs}}</p>
 <svg viewBox="0 0 {{.Width}} {{.Height}}" role="img" aria-label="acks a second, and when which fault was there">
  <text x="0" y="24">{{.RateMax}} acks/s</text><text x="0" y="{{.Base}}">0</text><line class="axis" x1="{{.Left}}" x2="{{.Width}}" y1="{{.Base}}" y2="{{.Base}}"/>
 {{range .Gaps}} <rect class="gap" x="{{printf "%.1f" .X}}" y="16" width="{{printf "%.1f" .Width}}" height="124"><title>{{.Says}}</title></rect>

@@ -21,6 +21,7 @@ func TestPage(t *testing.T) {
 		Found:  []found{{At: begin, Kind: lost, What: "<offset> 7"}},
 		Events: []event{{Fault: "kill", What: "kill -9 of broker <1>", Begin: begin.Add(time.Second), Heal: begin.Add(12 * time.Second)}},
 		Cannot: map[string]string{"clock": "not here"}, Told: map[string]int{"NOT_LEADER": 4},
+		Repairs: repairs{Flipped: 5, Found: 4, Mended: 3, Left: 1},
 	}
 	if len(r.Rate) != 4 || r.Rate[3] != 2 {
 		t.Fatalf("acks a second: %v", r.Rate)
@@ -29,7 +30,7 @@ func TestPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"1 anomalies", "&lt;offset&gt; 7", "kill -9 of broker &lt;1&gt;", "left out", "not here", "NOT_LEADER", "<td>kill<td class=\"n\">1<td>2s", "width=\"963.0\""} {
+	for _, want := range []string{"1 anomalies", "&lt;offset&gt; 7", "kill -9 of broker &lt;1&gt;", "left out", "not here", "NOT_LEADER", "5 bits", "made 3 anew", "<td>kill<td class=\"n\">1<td>2s", "width=\"963.0\""} {
 		if !strings.Contains(string(page), want) {
 			t.Errorf("the page lacks %q", want)
 		}

@@ -75,6 +75,7 @@ type result struct {
 	Rate      []int             `json:"acks_per_second"`
 	Told      map[string]int    `json:"client_errors"`
 	TableRows string            `json:"verify"`
+	Repairs   repairs           `json:"repairs"`
 }
 
 func (r *result) anomalies() int {
@@ -113,6 +114,7 @@ func (r *result) page(g *gaps) string {
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("# %d brokers, %s of faults, seed %d\n", r.Nodes, r.Took.Round(time.Second), r.Seed)
 	line("%d records acked, %d polled, %d faults, **%d anomalies**. %s\n", r.Acked, r.Polled, len(r.Events), r.anomalies(), r.TableRows)
+	line("%s\n", r.Repairs)
 	line("| anomaly | seen |\n|---|---:|")
 	for _, a := range anomalies {
 		line("| %s | %d |", a, r.Counts[a])
