@@ -218,7 +218,7 @@ func (w *workload) create(ctx context.Context, replicas int16) error {
 	defer c.Close()
 	props := map[string]*string{}
 	for k, v := range map[string]string{
-		"retention.ms": "-1", "remote.storage.enable": "true", "local.retention.ms": "10000", "local.retention.bytes": fmt.Sprint(4 << 20),
+		"retention.ms": "-1", "remote.storage.enable": "true", "local.retention.ms": "30000", "local.retention.bytes": fmt.Sprint(4 << 20),
 		"segment.bytes": fmt.Sprint(1 << 20), "segment.ms": "10000", "tidewater.iceberg.mode": "key_value",
 	} {
 		props[k] = &v

@@ -40,16 +40,39 @@ func (p *Partition) snapshotAt(next record.Offset) ([]byte, error) {
 	if next == 0 {
 		return encodeSnapshot(p.cfg.Identity, 0, &producers{}), nil
 	}
-	data, err := readSnapshot(p.cfg.FS, p.cfg.Dir, next)
+	data, _, err := p.openSnapshot(next)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
+	}
+	if errors.Is(err, ErrCorrupt) {
+		return p.remakeSnapshot(next)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", logio.ErrStorage, p.Name(), err)
 	}
-	if _, _, _, err := decodeSnapshot(data); err != nil {
-		return nil, fmt.Errorf("%w: %s: producer snapshot at %d: %w", logio.ErrStorage, p.Name(), next, err)
+	return data, nil
+}
+
+// remakeSnapshot makes a damaged snapshot anew from an older one and the batches
+// behind that.
+func (p *Partition) remakeSnapshot(next record.Offset) ([]byte, error) {
+	s, err := p.recoverProducers(next)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", logio.ErrStorage, p.Name(), err)
 	}
+	p.mu.Lock()
+	logStart := p.stable.logStart
+	p.mu.Unlock()
+	s.txns.forgetBefore(logStart)
+	s.txns.commit(next)
+	data := encodeSnapshot(p.cfg.Identity, next, &s)
+	if p.begin() { // else the next one who asks
+		err = errors.Join(writeSnapshot(p.cfg.FS, p.cfg.Dir, next, data), p.end())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", logio.ErrStorage, p.Name(), err)
+	}
+	p.cfg.Log.Info("a damaged producer snapshot was made anew", "topic", p.cfg.Topic, "partition", p.cfg.ID.Partition, "offset", int64(next))
 	return data, nil
 }
 

@@ -18,7 +18,11 @@ func Open(cfg Config) (*Partition, error) {
 		return nil, err
 	}
 	p := &Partition{cfg: cfg, settings: cfg.Settings, remote: cfg.Remote}
-	if err := p.open(); err != nil {
+	err := p.open()
+	if errors.Is(err, segment.ErrCorrupt) {
+		err = fmt.Errorf("this replica stays as it is and is not used; stop the broker and empty its data directory to have its replicas made anew from others, or restore the topic from the bucket where there is no other: %w", err)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("open partition %s: %w", p.Name(), err)
 	}
 	return p, nil
@@ -129,37 +133,55 @@ func (p *Partition) recoverProducers(next record.Offset) (producers, error) {
 	return s, nil
 }
 
-// newestSnapshot gives the newest sound snapshot at or below next. A bad one
-// is passed over with a warning: the batches after an older one say the same,
-// and a producer that is forgotten may go on (KIP-360).
+// newestSnapshot gives the newest sound snapshot at or below next from which on
+// this disk has all batches, or the beginning of the log. A bad one is passed
+// over with a warning where the batches after an older one say the same; where
+// none does, going on would forget producers, and append again what they retry.
 func (p *Partition) newestSnapshot(next record.Offset) (record.Offset, producers, error) {
 	at, err := listSnapshots(p.cfg.FS, p.cfg.Dir)
 	if err != nil {
 		return 0, producers{}, err
 	}
-	for i := len(at) - 1; i >= 0; i-- {
-		if at[i] > next {
-			continue
-		}
-		data, err := readSnapshot(p.cfg.FS, p.cfg.Dir, at[i])
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err == nil {
-			var s producers
-			var of record.Offset
-			if _, of, s, err = decodeSnapshot(data); err == nil && of == at[i] {
-				return of, s, nil
-			}
-		}
-		if !errors.Is(err, ErrCorrupt) && err != nil {
-			return 0, producers{}, err
-		}
-		p.cfg.Log.Warn("producer snapshot passed over", "topic", p.cfg.Topic, "partition", p.cfg.ID.Partition, "offset", at[i], "error", err)
-	}
 	start := next
 	if infos := p.segments.Segments(); len(infos) > 0 {
 		start = min(infos[0].Base, next)
 	}
+	var bad error
+	for i := len(at) - 1; i >= 0 && at[i] >= start; i-- {
+		if at[i] > next {
+			continue
+		}
+		_, s, err := p.openSnapshot(at[i])
+		switch {
+		case err == nil:
+			return at[i], s, nil
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case !errors.Is(err, ErrCorrupt):
+			return 0, producers{}, err
+		}
+		bad = err
+		p.cfg.Log.Warn("producer snapshot passed over", "topic", p.cfg.Topic, "partition", p.cfg.ID.Partition, "offset", int64(at[i]), "error", err)
+	}
+	if bad != nil && start > 0 {
+		return 0, producers{}, fmt.Errorf("the batches before offset %d that this file stands for are not on this disk: bring the file back, or remove it, and what producers retry from before that offset is appended again: %w", start, bad)
+	}
 	return start, producers{}, nil
+}
+
+// openSnapshot reads the snapshot at an offset, as it is and decoded;
+// fs.ErrNotExist when there is none.
+func (p *Partition) openSnapshot(at record.Offset) ([]byte, producers, error) {
+	data, err := readSnapshot(p.cfg.FS, p.cfg.Dir, at)
+	if err != nil {
+		return nil, producers{}, err
+	}
+	_, of, s, err := decodeSnapshot(data)
+	if err == nil && of != at {
+		err = fmt.Errorf("%w: it is of offset %d", ErrCorrupt, of)
+	}
+	if err != nil {
+		return nil, producers{}, fmt.Errorf("producer snapshot %s: %w", snapshotName(p.cfg.Dir, at), err)
+	}
+	return data, s, nil
 }

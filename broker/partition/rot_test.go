@@ -222,3 +222,84 @@ func TestDamagedRangeIsReadFromBucket(t *testing.T) {
 		t.Error("the damage was not noted: the test tests nothing")
 	}
 }
+
+// manyProducers is a log of more producers than a mark has room for, in segments
+// that end at offsets 40, 80 and 120, the first removed; the last batch is not
+// sealed.
+func manyProducers(t *testing.T) (w *world, sent []record.Batch) {
+	t.Helper()
+	w = newWorld(t).open()
+	for id := range int64(125) {
+		sent = append(sent, w.batch(1, 10, &record.Producer{ID: 100 + id, Sequence: 0}))
+		w.append(sent[id])
+		if id%40 == 39 {
+			w.write(true)
+		}
+	}
+	w.write(false)
+	if _, err := w.p.Trim(context.Background(), 40); err != nil {
+		t.Fatal(err)
+	}
+	w.retain()
+	w.write(false)
+	return w, sent
+}
+
+// Producer snapshots rot. As long as one and the batches behind it are there,
+// or all batches, a start knows every producer. Where what an older batch said
+// is lost with them, it does not go on as if there had been none, nor with a
+// snapshot of before a gap: it says which file it is and what can be done.
+func TestRottenSnapshotsForgetNobody(t *testing.T) {
+	w, sent := manyProducers(t)
+	duplicates := func() {
+		t.Helper()
+		for _, id := range []int{0, 39, 41, 81, 124} {
+			if base := w.append(sent[id]); base != record.Offset(id) {
+				t.Fatalf("the batch at %d was appended again at %d", id, base)
+			}
+		}
+	}
+	w.close()
+	rot(t, w.mem, snapshotName("log/t-4", 120), 200)
+	rot(t, w.mem, snapshotName("log/t-4", 80), 200)
+	w.open()
+	duplicates()
+	w.close()
+	// A crash may have left an older one, of before what was removed.
+	old := producers{}
+	if err := old.append(sent[7], 0, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeSnapshot(w.fs, "log/t-4", 8, encodeSnapshot(testIdentity(), 8, &old)); err != nil {
+		t.Fatal(err)
+	}
+	rot(t, w.mem, snapshotName("log/t-4", 40), 200)
+	err := w.start()
+	if name := snapshotName("log/t-4", 40); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "before offset 40") {
+		t.Fatalf("open without any snapshot: %v", err)
+	}
+	_ = w.journal.Close()
+	rot(t, w.mem, snapshotName("log/t-4", 40), 200) // the file is brought back
+	w.open()
+	duplicates()
+}
+
+// A snapshot that rots while the partition runs is made anew for whoever asks:
+// the archive, and replicas that copy.
+func TestRottenSnapshotIsMadeAnew(t *testing.T) {
+	w, _ := manyProducers(t)
+	want, err := w.p.snapshotAt(80)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rot(t, w.mem, snapshotName("log/t-4", 80), 200)
+	for range 2 {
+		got, err := w.p.snapshotAt(80)
+		if err != nil || !bytes.Equal(got, want) {
+			t.Fatalf("%d bytes in the place of %d: %v", len(got), len(want), err)
+		}
+	}
+	if got, err := readSnapshot(w.fs, "log/t-4", 80); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("on the disk: %d bytes, %v", len(got), err)
+	}
+}
