@@ -103,7 +103,7 @@ func (w *world) fillDisk() {
 
 var errMedium = errors.New("medium error")
 
-// failSync makes one fsync of the journal or of a segment fail, and what it was to make durable
+// failSync makes one fsync of the journal or of a segment fail, in turn, and what it was to make durable
 // never become so, though it can be read: the broker must stop every replica and
 // is started again, with or without a power cut between.
 func (w *world) failSync() {
@@ -111,8 +111,8 @@ func (w *world) failSync() {
 	if l == nil {
 		return
 	}
+	of := []string{"journal/", "partitions/"}[w.stats.SyncFailures%2]
 	w.stats.SyncFailures++
-	of := []string{"journal/", "partitions/"}[w.rng.IntN(2)]
 	w.say("the next sync of a file in %s of broker %d fails", of, l.node.id)
 	l.disk.Add(disk.Rule{Times: 1, Err: errMedium, LoseWrites: true, When: func(c disk.Call) bool {
 		return c.Op == disk.OpSync && strings.HasPrefix(c.Name, of)
