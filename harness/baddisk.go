@@ -140,7 +140,7 @@ func (n *nemesis) rotMended(ctx context.Context) error {
 // broker may end of it.
 func (n *nemesis) diskFails(context.Context) (string, error) {
 	n.failing = n.pick()
-	return fmt.Sprintf("disk of broker %d gives I/O errors", n.failing), n.cluster.limitDisk(n.failing, failedBytes)
+	return fmt.Sprintf("disk of broker %d gives I/O errors", n.failing), limitDisk(n.cluster.mountPoint(n.failing), failedBytes)
 }
 
 // diskReplaced gives the broker its disk back, checked, and starts it again.
@@ -152,7 +152,7 @@ func (n *nemesis) diskReplaced(ctx context.Context) error {
 	}
 	n.cluster.brokers[id-1].kill()
 	point := n.cluster.mountPoint(id)
-	if err := errors.Join(n.cluster.limitDisk(id, 0), run(ctx, "umount", point)); err != nil {
+	if err := errors.Join(limitDisk(point, 0), run(ctx, "umount", point)); err != nil {
 		return err
 	}
 	out, err := exec.CommandContext(ctx, "e2fsck", "-p", point+".img").CombinedOutput()
@@ -168,20 +168,30 @@ func (n *nemesis) diskReplaced(ctx context.Context) error {
 	return n.startAll(ctx)
 }
 
-// limitDisk makes the device under a broker's file system that long; 0 is as
+// canFail tries whether a disk here can be made to fail, with a small one.
+func canFail(ctx context.Context, point string) error {
+	if err := mount(ctx, point, 16<<20); err != nil {
+		return err
+	}
+	err := errors.Join(limitDisk(point, failedBytes), limitDisk(point, 0), run(ctx, "umount", point))
+	_, missing := exec.LookPath("e2fsck")
+	return errors.Join(err, missing, os.Remove(point), os.Remove(point+".img"))
+}
+
+// limitDisk makes the device under the file system at a path that long; 0 is as
 // long as it was. Whatever lies behind the end fails.
-func (c *cluster) limitDisk(id int, bytes uint64) error {
-	dev, err := device(c.mountPoint(id))
+func limitDisk(point string, bytes uint64) error {
+	dev, err := device(point)
 	if err != nil {
 		return err
 	}
 	link, err := os.Readlink("/sys/dev/block/" + dev)
 	if err != nil {
-		return fmt.Errorf("find loop device of broker %d: %w", id, err)
+		return fmt.Errorf("find loop device of %s: %w", point, err)
 	}
 	f, err := os.OpenFile("/dev/"+filepath.Base(link), os.O_RDWR|syscall.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("open loop device of broker %d: %w", id, err)
+		return fmt.Errorf("open loop device of %s: %w", point, err)
 	}
 	defer f.Close()
 	status, err := unix.IoctlLoopGetStatus64(int(f.Fd()))

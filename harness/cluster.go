@@ -60,6 +60,9 @@ func (c *cluster) prepare(ctx context.Context) {
 	if err := canSkew(); err != nil {
 		c.cannot[faultClock] = err.Error()
 	}
+	if err := canFail(ctx, filepath.Join(c.dir, "probe")); err != nil {
+		c.cannot[faultDiskFails] = err.Error()
+	}
 }
 
 // newCluster says what will run; nothing runs yet.
@@ -108,7 +111,7 @@ func (c *cluster) dataDir(id int) string    { return filepath.Join(c.mountPoint(
 // brokers serve.
 func (c *cluster) open(ctx context.Context) error {
 	for id := range c.brokers {
-		if err := c.mount(ctx, id+1); err != nil {
+		if err := mount(ctx, c.mountPoint(id+1), diskBytes); err != nil {
 			return err
 		}
 	}
@@ -123,8 +126,9 @@ func (c *cluster) open(ctx context.Context) error {
 	return c.ready(ctx, readyMax)
 }
 
-func (c *cluster) mount(ctx context.Context, id int) error {
-	image, point := c.mountPoint(id)+".img", c.mountPoint(id)
+// mount makes a file system of its own in a file beside its mount point.
+func mount(ctx context.Context, point string, bytes int64) error {
+	image := point + ".img"
 	if err := os.MkdirAll(point, 0o755); err != nil {
 		return fmt.Errorf("make mount point: %w", err)
 	}
@@ -132,7 +136,7 @@ func (c *cluster) mount(ctx context.Context, id int) error {
 	if err != nil {
 		return fmt.Errorf("make disk image: %w", err)
 	}
-	if err := errors.Join(f.Truncate(diskBytes), f.Close()); err != nil {
+	if err := errors.Join(f.Truncate(bytes), f.Close()); err != nil {
 		return fmt.Errorf("make disk image: %w", err)
 	}
 	if err := run(ctx, "mkfs.ext4", "-q", "-m", "0", image); err != nil {

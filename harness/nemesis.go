@@ -38,7 +38,7 @@ func faults() []fault {
 		{"ring", 5, (*nemesis).ring, (*nemesis).healNetwork},
 		{"store away", 1, (*nemesis).storeAway, (*nemesis).healNetwork},
 		{"disk full", 1, (*nemesis).diskFull, (*nemesis).diskFree},
-		{"failing disk", 3, (*nemesis).diskFails, (*nemesis).diskReplaced},
+		{faultDiskFails, 3, (*nemesis).diskFails, (*nemesis).diskReplaced},
 		{"bit rot", 3, (*nemesis).rot, (*nemesis).rotMended},
 		{faultSlowDisk, 1, (*nemesis).diskSlow, (*nemesis).diskFast},
 		{faultClock, 1, (*nemesis).clock, (*nemesis).clocksRight},
@@ -47,8 +47,9 @@ func faults() []fault {
 
 // The faults that not every machine can make.
 const (
-	faultSlowDisk = "slow disk"
-	faultClock    = "clock"
+	faultSlowDisk  = "slow disk"
+	faultClock     = "clock"
+	faultDiskFails = "failing disk"
 )
 
 // nemesis draws faults from a seed and applies them one after the other.
