@@ -81,7 +81,7 @@ type producedPartition struct {
 }
 
 // beginProduce walks a request and makes its appends.
-func (s *Server) beginProduce(r *request, body []byte) (*produceCall, error) {
+func (s *Server) beginProduce(r *request, body walker) (*produceCall, error) {
 	call, err := walkProduce(r.version, body)
 	if err != nil {
 		return nil, fmt.Errorf("%w: body of Produce v%d", err, r.version)
@@ -232,7 +232,8 @@ func (c *conn) finishProduce(ctx context.Context, x *exchange) answer {
 	return answer{silent: true}
 }
 
-// walkProduce reads the request's structure. Nothing is copied.
+// walkProduce reads the request's structure. Nothing is copied but what lies
+// across two pieces of the frame.
 //
 //	transactional id  nullable string (v3+)
 //	acks              int16
@@ -240,9 +241,8 @@ func (c *conn) finishProduce(ctx context.Context, x *exchange) answer {
 //	topics            array of: name string (to v12) or id (v13+), partitions, tags (v9+)
 //	partitions        array of: index int32, records nullable bytes, tags (v9+)
 //	tags              (v9+)
-func walkProduce(version int16, body []byte) (*produceCall, error) {
+func walkProduce(version int16, w walker) (*produceCall, error) {
 	flexible := version >= 9
-	w := walker{b: body}
 	if version >= produceVersionMin {
 		w.string(flexible)
 	}
@@ -271,7 +271,7 @@ func walkProduce(version int16, body []byte) (*produceCall, error) {
 		call.topics = append(call.topics, t)
 	}
 	w.tags(flexible)
-	if w.bad || len(w.b) != 0 || len(call.parts) > math.MaxInt32 {
+	if w.bad || w.left() != 0 || len(call.parts) > math.MaxInt32 {
 		return nil, errMalformed
 	}
 	return call, nil

@@ -40,7 +40,7 @@ func (p nullPartitions) InStep(record.PartitionID, int32) bool { return false }
 
 func (p nullPartitions) Leader(record.PartitionID) (int32, record.LeaderEpoch) { return -1, -1 }
 
-func benchConn(b *testing.B, log *nullLog) (*conn, record.TopicID) {
+func benchConn(b testing.TB, log *nullLog) (*conn, record.TopicID) {
 	w := newWorld(newFakeCluster())
 	topic := w.topic(b, "t", 8)
 	cfg := w.config()
@@ -49,7 +49,7 @@ func benchConn(b *testing.B, log *nullLog) (*conn, record.TopicID) {
 	return newConn(newServer(cfg.withDefaults()), near, netip.Addr{}), topic.ID
 }
 
-func benchBatch(b *testing.B, size int) record.Batch {
+func benchBatch(b testing.TB, size int) record.Batch {
 	builder := record.Builder{}
 	builder.Add(1, nil, make([]byte, size))
 	batch, err := builder.Build(0)
@@ -105,7 +105,7 @@ func BenchmarkFetch(b *testing.B) {
 	b.SetBytes(8 * int64(len(batch)))
 	b.ReportAllocs()
 	for b.Loop() {
-		x, err := c.receive(frame[4:])
+		x, err := c.receive(frameFrom(frame[4:]))
 		if err != nil {
 			b.Fatal(err)
 		}

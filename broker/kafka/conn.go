@@ -134,14 +134,14 @@ func (c *conn) setReadDeadline(d time.Duration) {
 // drains.
 func (c *conn) readLoop(ctx context.Context) {
 	for c.s.draining.Err() == nil {
-		frame, err := c.readFrame(ctx)
+		f, err := c.readFrame(ctx)
 		if err != nil {
 			c.logReadError(err)
 			return
 		}
-		x, err := c.receive(frame)
+		x, err := c.receive(f)
 		if err != nil {
-			c.s.memory.hold(-len(frame))
+			c.s.memory.hold(-f.bytes)
 			c.logReadError(err)
 			return
 		}

@@ -42,10 +42,10 @@ type answer struct {
 
 // receive turns a frame into an exchange. For Produce that makes the appends:
 // this is what keeps those of one connection in order.
-func (c *conn) receive(frame []byte) (*exchange, error) {
-	h, body, err := c.s.parseHeader(frame, c.clientID)
+func (c *conn) receive(f frame) (*exchange, error) {
+	h, body, err := c.s.parseHeader(f, c.clientID)
 	c.clientID = h.clientID
-	x := &exchange{request: request{header: h, clientHost: c.host}, bytes: len(frame)}
+	x := &exchange{request: request{header: h, clientHost: c.host}, bytes: f.bytes}
 	switch {
 	case errors.Is(err, errVersion) && h.key == int16(kmsg.ApiVersions):
 		x.unsupported = true
@@ -62,7 +62,7 @@ func (c *conn) receive(frame []byte) (*exchange, error) {
 	case h.key == int16(kmsg.Produce):
 		x.produce, err = c.s.beginProduce(&x.request, body)
 	default:
-		x.msg, err = c.s.decode(h, body)
+		x.msg, err = c.s.decode(h, body.b)
 	}
 	if err != nil {
 		return nil, err

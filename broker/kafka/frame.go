@@ -12,49 +12,71 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// A frame is a length (4 bytes, big endian, without itself) and a request.
-// Memory for it is taken in steps as it arrives: at first trustBytes, then as
-// much again as has come.
+// A frame on the wire is a length (4 bytes, big endian, without itself) and a
+// request. Memory for it is taken in pieces as it arrives: at first trustBytes,
+// then as much again as has come, at most pieceBytesMax.
 const (
 	trustBytesMin = 64 << 10
-	trustBytesMax = 4 << 20
+	// pieceBytesMax bounds what one batch that is not written to a segment yet
+	// keeps of its neighbours' memory; few batches lie across two pieces.
+	pieceBytesMax = 2 << 20
 	// readStepBytes must arrive within HalfTimeout.
 	readStepBytes = 1 << 20
 )
+
+// frame is a request without its length field, in the pieces it was read into.
+// Only a Produce has more than one: its batches stay where they are.
+type frame struct {
+	first []byte
+	more  [][]byte
+	bytes int // in all
+}
+
+// joined makes a frame one piece.
+func (f frame) joined() frame {
+	if len(f.more) == 0 {
+		return f
+	}
+	whole := append(make([]byte, 0, f.bytes), f.first...)
+	for _, piece := range f.more {
+		whole = append(whole, piece...)
+	}
+	return frame{first: whole, bytes: f.bytes}
+}
 
 // errIdle: no request for IdleTimeout.
 var errIdle = errors.New("connection is idle")
 
 // readFrame gives the next request without its length field. It is charged to
 // the server's memory; the caller gives that back.
-func (c *conn) readFrame(ctx context.Context) ([]byte, error) {
+func (c *conn) readFrame(ctx context.Context) (frame, error) {
 	if err := c.awaitRequest(); err != nil {
-		return nil, err
+		return frame{}, err
 	}
 	waited, err := c.s.memory.wait(ctx)
 	if waited {
 		c.s.counters.memoryWaits.Add(1)
 	}
 	if err != nil {
-		return nil, err
+		return frame{}, err
 	}
 	if c.br.Buffered() < 4+4 {
 		c.setReadDeadline(c.s.cfg.HalfTimeout)
 	}
 	prefix, err := c.br.Peek(4 + 4)
 	if len(prefix) < 4 {
-		return nil, noEOF(err)
+		return frame{}, noEOF(err)
 	}
 	size := int(int32(binary.BigEndian.Uint32(prefix)))
 	if size < headerBytesMin || size > c.s.cfg.RequestBytesMax {
-		return nil, fmt.Errorf("%w: claims %d bytes, want %d to %d%s", errMalformed, size, headerBytesMin, c.s.cfg.RequestBytesMax, guessProtocol(prefix))
+		return frame{}, fmt.Errorf("%w: claims %d bytes, want %d to %d%s", errMalformed, size, headerBytesMin, c.s.cfg.RequestBytesMax, guessProtocol(prefix))
 	}
 	if err != nil {
-		return nil, noEOF(err)
+		return frame{}, noEOF(err)
 	}
 	key := int16(binary.BigEndian.Uint16(prefix[4:]))
 	if err := c.checkClaim(key, size); err != nil {
-		return nil, err
+		return frame{}, err
 	}
 	c.br.Discard(4) // cannot fail: it was peeked
 	return c.readBody(key, size)
@@ -88,39 +110,51 @@ func (c *conn) checkClaim(key int16, size int) error {
 	return nil
 }
 
-func (c *conn) readBody(key int16, size int) ([]byte, error) {
-	var buf []byte
-	if reusable(key) && size <= trustBytesMin {
-		if cap(c.scratch) < size {
-			c.scratch = make([]byte, trustBytesMin)
+func (c *conn) readBody(key int16, size int) (frame, error) {
+	f := frame{first: c.firstPiece(key, size)}
+	for piece := f.first; ; f.more = append(f.more, piece) {
+		n, err := c.readPiece(piece)
+		if f.bytes += n; err != nil {
+			c.s.memory.hold(-f.bytes)
+			return frame{}, noEOF(err)
 		}
-		buf = c.scratch[:0]
-	} else {
-		buf = make([]byte, 0, min(size, c.trustBytes))
+		if f.bytes == size {
+			break
+		}
+		piece = make([]byte, min(size-f.bytes, f.bytes, pieceBytesMax))
 	}
-	charged := 0
-	for len(buf) < size {
-		if len(buf) == cap(buf) {
-			buf = append(make([]byte, 0, min(size, 2*cap(buf))), buf...)
-		}
-		n := len(buf)
-		step := min(size, cap(buf), n+readStepBytes)
+	c.s.counters.bytesIn.Add(4)
+	c.trustBytes = max(c.trustBytes, min(size, pieceBytesMax))
+	if key != int16(kmsg.Produce) {
+		f = f.joined()
+	}
+	return f, nil
+}
+
+func (c *conn) firstPiece(key int16, size int) []byte {
+	if !reusable(key) || size > trustBytesMin {
+		return make([]byte, min(size, c.trustBytes))
+	}
+	if c.scratch == nil {
+		c.scratch = make([]byte, trustBytesMin)
+	}
+	return c.scratch[:size]
+}
+
+// readPiece fills piece and charges what came to the server's memory.
+func (c *conn) readPiece(piece []byte) (n int, err error) {
+	for n < len(piece) && err == nil {
+		step := min(len(piece), n+readStepBytes)
 		if c.br.Buffered() < step-n {
 			c.setReadDeadline(c.s.cfg.HalfTimeout)
 		}
-		got, err := io.ReadFull(c.br, buf[n:step])
+		var got int
+		got, err = io.ReadFull(c.br, piece[n:step])
 		c.s.memory.hold(got)
 		c.s.counters.bytesIn.Add(int64(got))
-		charged += got
-		if err != nil {
-			c.s.memory.hold(-charged)
-			return nil, noEOF(err)
-		}
-		buf = buf[:step]
+		n += got
 	}
-	c.s.counters.bytesIn.Add(4)
-	c.trustBytes = max(c.trustBytes, min(size, trustBytesMax))
-	return buf, nil
+	return n, err
 }
 
 // reusable says whether the decoded form of a request keeps no view of its

@@ -53,7 +53,7 @@ func handleFrame(t *testing.T, w *world, frame []byte) {
 	c := newConn(s, near, netip.Addr{})
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	x, err := c.receive(frame)
+	x, err := c.receive(frameFrom(frame))
 	runtime.ReadMemStats(&after)
 	if got := after.TotalAlloc - before.TotalAlloc; got > decodedBytesMax(len(frame)) {
 		t.Errorf("%d bytes allocated %d", len(frame), got)

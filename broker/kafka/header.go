@@ -31,18 +31,18 @@ type header struct {
 //
 // clientID is the one of the connection's last request, so that it need not be
 // made again.
-func (s *Server) parseHeader(frame []byte, clientID string) (h header, body []byte, err error) {
-	w := walker{b: frame}
+func (s *Server) parseHeader(f frame, clientID string) (h header, body walker, err error) {
+	w := f.walk()
 	h.key, h.version, h.correlation = w.int16(), w.int16(), w.int32()
 	if w.bad {
-		return h, nil, fmt.Errorf("%w: %d bytes are no request header", errMalformed, len(frame))
+		return h, w, fmt.Errorf("%w: %d bytes are no request header", errMalformed, f.bytes)
 	}
 	a, ok := s.apis[h.key]
 	if !ok {
-		return h, nil, fmt.Errorf("%w: unknown API key %d", errMalformed, h.key)
+		return h, w, fmt.Errorf("%w: unknown API key %d", errMalformed, h.key)
 	}
 	if h.version < a.min || h.version > a.max {
-		return h, nil, errVersion
+		return h, w, errVersion
 	}
 	id, _ := w.string(false) // the client id is never compact, so that any broker can read it
 	if h.clientID = clientID; string(id) != clientID {
@@ -50,9 +50,9 @@ func (s *Server) parseHeader(frame []byte, clientID string) (h header, body []by
 	}
 	w.tags(a.flexible(h.version))
 	if w.bad {
-		return h, nil, fmt.Errorf("%w: header of %s v%d is cut short", errMalformed, a.name, h.version)
+		return h, w, fmt.Errorf("%w: header of %s v%d is cut short", errMalformed, a.name, h.version)
 	}
-	return h, w.b, nil
+	return h, w, nil
 }
 
 // appendResponseHeader writes the length field's place and the header.

@@ -5,17 +5,56 @@ import (
 	"math"
 )
 
-// walker reads Kafka's primitive types off b. It never panics and never
-// allocates; bad sticks at the first field that does not fit, after which
-// every read gives zero. Strings and bytes are views of b.
+// walker reads Kafka's primitive types off b and what follows it in more. It
+// never panics, and allocates only for a field that lies across two pieces; bad
+// sticks at the first field that does not fit, after which every read gives
+// zero. Strings and bytes are views of the pieces.
 type walker struct {
-	b   []byte
-	bad bool
+	b    []byte
+	more [][]byte
+	bad  bool
 }
 
+// walk begins at the start of a frame, which is the walker's from then on.
+func (f frame) walk() walker { return walker{b: f.first, more: f.more} }
+
+// left is how many bytes were not read yet.
+func (w *walker) left() int {
+	n := len(w.b)
+	for _, piece := range w.more {
+		n += len(piece)
+	}
+	return n
+}
+
+// join has b hold the next n bytes, if there are so many.
+func (w *walker) join(n int) {
+	if len(w.b) == 0 && len(w.more) > 0 {
+		w.b, w.more = w.more[0], w.more[1:]
+	}
+	if n <= len(w.b) || n > w.left() {
+		return
+	}
+	b := append(make([]byte, 0, n), w.b...)
+	for len(b) < n {
+		piece := w.more[0]
+		some := min(n-len(b), len(piece))
+		b = append(b, piece[:some]...)
+		if w.more[0] = piece[some:]; some == len(piece) {
+			w.more = w.more[1:]
+		}
+	}
+	w.b = b
+}
+
+func (w *walker) fail() { w.bad, w.b, w.more = true, nil, nil }
+
 func (w *walker) take(n int) []byte {
+	if n > len(w.b) && len(w.more) > 0 {
+		w.join(n)
+	}
 	if w.bad || n < 0 || n > len(w.b) {
-		w.bad, w.b = true, nil
+		w.fail()
 		return nil
 	}
 	p := w.b[:n:n]
@@ -38,9 +77,12 @@ func (w *walker) int32() int32 {
 }
 
 func (w *walker) uvarint() uint32 {
+	if len(w.b) < binary.MaxVarintLen64 && len(w.more) > 0 {
+		w.join(min(binary.MaxVarintLen64, w.left()))
+	}
 	v, n := binary.Uvarint(w.b)
 	if w.bad || n <= 0 || v > math.MaxUint32 {
-		w.bad, w.b = true, nil
+		w.fail()
 		return 0
 	}
 	w.b = w.b[n:]
@@ -92,8 +134,8 @@ func (w *walker) array(flexible bool, elementBytesMin int) int {
 	if n == -1 {
 		return 0
 	}
-	if w.bad || n < 0 || n > len(w.b)/max(elementBytesMin, 1) {
-		w.bad, w.b = true, nil
+	if w.bad || n < 0 || n > w.left()/max(elementBytesMin, 1) {
+		w.fail()
 		return 0
 	}
 	return n
