@@ -56,6 +56,7 @@ type frame struct {
 	conf    *raftpb.ConfState
 	hard    *raftpb.HardState
 	entries []raftpb.Entry
+	sum     func(sum uint32, data []byte) uint32 // Write.Sum, to encode
 }
 
 // size is the record's size in bytes.
@@ -108,7 +109,11 @@ func (f *frame) appendHead(b []byte, seed uint32) []byte {
 	b = f.appendSections(b)
 	sum := crc32.Update(seed, castagnoli, b[at+8:])
 	for i := range f.entries {
-		sum = crc32.Update(sum, castagnoli, f.entries[i].Data)
+		if e := &f.entries[i]; f.sum != nil && e.Type == raftpb.EntryNormal {
+			sum = f.sum(sum, e.Data)
+		} else {
+			sum = crc32.Update(sum, castagnoli, e.Data)
+		}
 	}
 	le.PutUint32(b[at+4:], sum)
 	return b

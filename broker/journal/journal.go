@@ -193,7 +193,7 @@ func (j *Journal) append(w *Write, g *group) error {
 	}
 	for len(rest) > 0 {
 		n := split(rest)
-		f := frame{kind: kindWrite, group: w.Group, mark: w.Mark, conf: w.ConfState, entries: rest[:n]}
+		f := frame{kind: kindWrite, group: w.Group, mark: w.Mark, conf: w.ConfState, entries: rest[:n], sum: w.Sum}
 		if rest = rest[n:]; len(rest) == 0 {
 			f.hard = w.HardState
 		}

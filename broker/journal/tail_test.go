@@ -3,6 +3,7 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
 	"path"
 	"strings"
@@ -51,6 +52,42 @@ func flip(t *testing.T, fs disk.FS, name string, at int64) {
 }
 
 func kill(mem *disk.Mem) { mem.Crash(rand.New(rand.NewPCG(3, 3))) }
+
+// A caller's own sums make the same journal as reading the data does; raft's own
+// entries are read all the same.
+func TestSumOfTheCallerMakesTheSameRecord(t *testing.T) {
+	asked := 0
+	sum := func(sum uint32, data []byte) uint32 {
+		asked++
+		return crc32.Update(sum, castagnoli, data)
+	}
+	f := frame{kind: kindWrite, group: testID(0), entries: []raftpb.Entry{entry(1, 1, 5000), entry(2, 1, 7), entry(3, 1, 300)}}
+	f.entries[1].Type = raftpb.EntryConfChangeV2
+	read := encode(&f, 9)
+	f.sum = sum
+	if told := encode(&f, 9); string(told) != string(read) {
+		t.Fatalf("records differ: %x and %x", told[:frameBytes], read[:frameBytes])
+	}
+	if asked != 2 {
+		t.Fatalf("asked for the sum of %d entries, want the 2 normal ones", asked)
+	}
+}
+
+// Data that is not what its caller's sum says is found at the next start, and
+// is not taken for a torn tail once something durable stands behind it.
+func TestSumThatIsNotTheDatasIsCorruption(t *testing.T) {
+	mem := disk.NewMem(0)
+	j, _ := flushed(t, small(mem), 1)
+	must(t, j.Append(Write{Group: testID(0), Entries: []raftpb.Entry{entry(2, 1, 5000)},
+		Sum: func(sum uint32, data []byte) uint32 { return crc32.Update(sum, castagnoli, data) ^ 1 }}))
+	must(t, j.Flush())
+	must(t, j.Append(Write{Group: testID(0), Entries: []raftpb.Entry{entry(3, 1, 5000)}}))
+	must(t, j.Flush())
+	kill(mem)
+	if _, _, err := Open(small(mem)); !errors.Is(err, ErrCorrupt) {
+		t.Fatalf("open gave %v, want ErrCorrupt", err)
+	}
+}
 
 // Damage before bytes that a later record proves durable keeps the replicas
 // of the disk down, and the message names file, position, read, expected.

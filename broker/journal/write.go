@@ -34,6 +34,11 @@ type Write struct {
 	Mark *Mark
 	// Remove forgets the group; the other parts must be empty.
 	Remove bool
+	// Sum extends a CRC-32C by a normal entry's data, as crc32.Update does: a
+	// caller who knows a checksum of the data need not have it read. Nil reads
+	// it. What it gives goes into the record, so that data which is not what the
+	// caller took it for is found at the next start.
+	Sum func(sum uint32, data []byte) uint32
 }
 
 // Group is what the journal knew of one group when it was opened.

@@ -20,6 +20,7 @@ type Group struct {
 	replica uint64
 	shard   *Shard
 	machine StateMachine
+	sum     func(sum uint32, data []byte) uint32 // the machine's, nil if it is no Summer
 	nodeOf  func(uint64) (int32, bool)
 	node    *etcdraft.RawNode
 	log     storage
@@ -244,7 +245,7 @@ func (g *Group) cut(last uint64) {
 // it changed. The commit index told is the applied one, so that the ConfState
 // beside it holds every change up to it.
 func (g *Group) write() journal.Write {
-	w := journal.Write{Group: g.id, HardState: &raftpb.HardState{Term: g.hard.Term, Vote: g.hard.Vote, Commit: g.applied}}
+	w := journal.Write{Group: g.id, HardState: &raftpb.HardState{Term: g.hard.Term, Vote: g.hard.Vote, Commit: g.applied}, Sum: g.sum}
 	if g.confDirty {
 		conf := g.conf
 		w.ConfState = &conf

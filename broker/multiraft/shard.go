@@ -114,6 +114,9 @@ func (s *Shard) start(gc GroupConfig, known *journal.Group) error {
 		return fmt.Errorf("start group %s: it is started already", gc.ID)
 	}
 	g := &Group{id: gc.ID, replica: gc.Replica, shard: s, machine: gc.StateMachine, nodeOf: gc.NodeOf, prompt: gc.Prompt}
+	if m, ok := gc.StateMachine.(Summer); ok {
+		g.sum = m.Sum
+	}
 	if err := g.restore(gc, known); err != nil {
 		return fmt.Errorf("start group %s: %w", gc.ID, err)
 	}

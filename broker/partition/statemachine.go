@@ -2,6 +2,7 @@ package partition
 
 import (
 	"fmt"
+	"hash/crc32"
 
 	"tidewater/broker/multiraft"
 	"tidewater/internal/logio"
@@ -12,7 +13,10 @@ import (
 // loop. It is a type of its own because the client's Append is another.
 type stateMachine Partition
 
-var _ multiraft.StateMachine = (*stateMachine)(nil)
+var (
+	_ multiraft.StateMachine = (*stateMachine)(nil)
+	_ multiraft.Summer       = (*stateMachine)(nil)
+)
 
 // StateMachine is what the group is started with.
 func (p *Partition) StateMachine() multiraft.StateMachine { return (*stateMachine)(p) }
@@ -36,6 +40,15 @@ func (m *stateMachine) Append(e multiraft.Entry) error {
 		p.cfg.Pending()
 	}
 	return nil
+}
+
+// Sum takes a batch's checksum from its header: every batch that comes into a log
+// was checked when it came to its leader, and came from there whole.
+func (m *stateMachine) Sum(sum uint32, data []byte) uint32 {
+	if isBatch(data) {
+		return record.Batch(data).SumAfter(sum)
+	}
+	return crc32.Update(sum, crc32.MakeTable(crc32.Castagnoli), data)
 }
 
 // enter moves the live state by t and puts it into the tail. It needs mu.

@@ -2,7 +2,6 @@ package segment
 
 import (
 	"fmt"
-	"hash/crc32"
 	"path"
 	"strings"
 	"sync"
@@ -115,7 +114,9 @@ func (l *Log) Active() (Info, bool) {
 // Append writes entries, which must continue the log, as one chunk of the
 // active segment; it lasts once Sync returned. After an error nothing was
 // appended and the same entries may be given again (a full disk: disk.ErrFull).
-// Batches are copied; the caller keeps its memory.
+// Batches are copied; the caller keeps its memory. A batch's own CRC, which the
+// caller has checked, makes the chunk's: one that does not hold is damage from
+// then on.
 func (l *Log) Append(entries []Entry) error {
 	if len(entries) == 0 {
 		return nil
@@ -227,9 +228,8 @@ func (c *chunk) fill(buf []byte, entries []Entry, p *part) []point {
 	for i := range entries {
 		if d := entries[i].Data; isBatch(d) {
 			x.batch(c, c.pos+at, record.Batch(d))
-			n := int64(copy(buf[at:], d))
-			c.payloadSum = crc32.Update(c.payloadSum, castagnoli, buf[at:at+n]) // while it is in the cache
-			at += n
+			c.payloadSum = record.Batch(d).SumAfter(c.payloadSum)
+			at += int64(copy(buf[at:], d))
 		}
 	}
 	clear(buf[at:])
