@@ -40,6 +40,12 @@ func (p *Partition) proposeLogStart(ctx context.Context, s *topicconfig.Settings
 	if err != nil {
 		return err
 	}
+	p.mu.Lock()
+	moves := target > max(p.marks.logStart, p.proposedLogStart)
+	p.mu.Unlock()
+	if !moves {
+		return nil // most of the time, and Pin is dear
+	}
 	if p.cfg.Pin != nil {
 		if pin, ok := p.cfg.Pin(); ok {
 			target = min(target, pin)
@@ -47,7 +53,7 @@ func (p *Partition) proposeLogStart(ctx context.Context, s *topicconfig.Settings
 	}
 	p.mu.Lock()
 	target = min(target, p.highWatermark)
-	moves := target > max(p.marks.logStart, p.proposedLogStart)
+	moves = target > max(p.marks.logStart, p.proposedLogStart)
 	if moves {
 		p.proposedLogStart = target
 	}
