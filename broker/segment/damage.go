@@ -100,7 +100,9 @@ func (l *Log) check(p *part, pos, bytesMax int64) (int64, error) {
 		return 0, err
 	}
 	w := l.walk(h, p, point{pos: max(pos, headerBytes), offset: -1}, windowBytesMax)
-	w.reuse = true
+	lease := Lease{cache: l.cache}
+	defer lease.Release()
+	w.reuse, w.lease = true, &lease
 	for left := bytesMax; left > 0; {
 		if w.pos >= w.size {
 			return 0, nil
