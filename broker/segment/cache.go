@@ -31,7 +31,7 @@ type Cache struct {
 	indexOrder *list.List
 	indexBytes int64
 	spare      [len(writeBuffers)][][]byte // buffers that nobody uses
-	spareReads [][]byte                    // and read buffers
+	spareReads [len(readBuffers)][][]byte  // and read buffers
 }
 
 // writeBuffer is a size of buffers to make chunks in.

@@ -49,8 +49,47 @@ func TestLeasedBuffersAreUsedAgain(t *testing.T) {
 		t.Error("a released buffer is not used by the next read")
 	}
 	given.Release()
-	if n := len(l.cache.spareReads); n != 0 {
-		t.Errorf("a lease released twice gave %d buffers back", n)
+	for _, spare := range l.cache.spareReads {
+		if n := len(spare); n != 0 {
+			t.Errorf("a lease released twice gave %d buffers back", n)
+		}
+	}
+}
+
+// Reads of large batches, of which the last does not fit into the first buffer,
+// take no memory for bytes once their leases were released.
+func TestReadsOfLargeBatchesUseBuffersAgain(t *testing.T) {
+	l := openLog(t, disk.NewMem(0), nil)
+	s := newStory(100_000)
+	appendAll(t, l, s.add(t, 40))
+	want := s.batches(0, s.next)
+	seen := map[*byte]bool{}
+	taken := 0
+	for round := range 3 {
+		for at := record.Offset(0); at < s.next; {
+			var lease Lease
+			got, err := l.ReadLeased(at, 1<<20, s.next, &lease)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, b := range got {
+				if !bytes.Equal(b, want[0]) {
+					t.Fatalf("round %d: the batch at %d is not the one that was appended", round, want[0].BaseOffset())
+				}
+				if want = want[1:]; len(want) == 0 {
+					want = s.batches(0, s.next)
+				}
+			}
+			for _, b := range lease.bufs {
+				seen[&b[0]] = true
+				taken++
+			}
+			at = batchNext(got)
+			lease.Release()
+		}
+	}
+	if len(seen) > 2*len(readBuffers) || taken < 2*len(seen) {
+		t.Fatalf("%d buffers for %d reads, one after the other", len(seen), taken)
 	}
 }
 
