@@ -513,7 +513,7 @@ func (ps *partitions) close() error {
 // watch has a group's changes of leadership told to the controller's loop.
 func (ps *partitions) watch(id record.PartitionID, m multiraft.StateMachine) multiraft.StateMachine {
 	w := watched{m, id, &ps.leads}
-	if s, ok := m.(multiraft.Snapshotter); ok {
+	if s, ok := m.(fullMachine); ok {
 		return watchedSnapshotter{s, w}
 	}
 	return w
@@ -538,10 +538,16 @@ func (w watched) Stopped(err error) {
 	w.leads.add(w.id, multiraft.Leadership{Leader: cluster.NoLeader})
 }
 
-// watchedSnapshotter is watched, of a machine that can be brought up to date by
-// copying.
-type watchedSnapshotter struct {
+// fullMachine is a partition's machine.
+type fullMachine interface {
 	multiraft.Snapshotter
+	multiraft.Holder
+}
+
+// watchedSnapshotter is watched, of a machine that can be brought up to date by
+// copying, and that is told of what is in memory.
+type watchedSnapshotter struct {
+	fullMachine
 	w watched
 }
 

@@ -27,7 +27,9 @@ type cluster struct {
 	fault   Fault
 	// committed is what any replica ever called committed, by group and index.
 	committed map[int]map[record.Index]Entry
-	leaders   map[string]int // group and term: node
+	leaders   map[string]int   // group and term: node
+	held      map[string]Entry // group and index: the newest that a majority was said to have in memory
+	powered   bool             // no power cuts
 	proposed  int
 	sent      int // messages
 	restored  int // RaftSnapshots that became a replica's state
@@ -163,7 +165,7 @@ func (m *clusterMember) Send(messages []Message) {
 
 func newCluster(tb testing.TB, seed uint64, groups int, fault Fault) *cluster {
 	c := &cluster{tb: tb, rng: rand.New(rand.NewPCG(seed, 9)), groups: groups, fault: fault,
-		committed: map[int]map[record.Index]Entry{}, leaders: map[string]int{}}
+		committed: map[int]map[record.Index]Entry{}, leaders: map[string]int{}, held: map[string]Entry{}}
 	for g := range groups {
 		c.committed[g] = map[record.Index]Entry{}
 	}
@@ -271,7 +273,7 @@ func (c *cluster) step() {
 		c.blink(m)
 	case n < 995:
 		c.dark = c.rng.IntN(4)
-	default:
+	case !c.powered:
 		m.cut()
 	}
 }
@@ -294,7 +296,11 @@ func (c *cluster) propose(m *clusterMember) {
 	g := c.rng.IntN(c.groups)
 	c.proposed++
 	data := fmt.Appendf(nil, "%d by %d", c.proposed, m.id)
-	_ = m.node.Do(groupID(g), func(g *Group) { _, _ = g.Propose(data) })
+	_ = m.node.Do(groupID(g), func(g *Group) {
+		if index, err := g.Propose(data); err == nil && c.powered {
+			g.AskHeld(index)
+		}
+	})
 }
 
 // release marks anything that is committed, whoever lacks it.

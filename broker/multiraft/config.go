@@ -123,6 +123,8 @@ type Config struct {
 type Fault struct {
 	// AckBeforeFlush tells raft that writes are durable before they are.
 	AckBeforeFlush bool
+	// HeldAlone has a leader take its own memory for that of a majority.
+	HeldAlone bool
 	// SkipTermCheck lets messages of past terms count as present ones.
 	SkipTermCheck bool
 	// StaleReads confirms a leader without asking a majority, and leaves a

@@ -21,6 +21,8 @@
 //     and a vote or an acknowledgement leaves only then (raft's
 //     AsyncStorageWrites). Commit tells of entries that are committed and
 //     flushed on this node.
+//     That a majority has entries in memory is told beside, to a machine that
+//     asks (held.go); nothing but an answer may rest on it.
 //   - A proposal is appended in the step that makes it, or nothing moved:
 //     forwarding is off, and every refusal comes before raft is asked.
 //   - A state machine may refuse an entry. Then the replica stops before the

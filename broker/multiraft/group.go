@@ -76,6 +76,11 @@ type Group struct {
 	resting                                   bool
 	idle, sinceBeat, grace, campaignIn, tries int
 
+	// holding is nil unless this replica leads and was asked about memory;
+	// askedHeld: an append message of the leader asked this one.
+	holding   *holding
+	askedHeld bool
+
 	sent     []sent
 	stuck    undecided // when it was last named, see carry.go
 	install  *install
@@ -274,7 +279,7 @@ func (g *Group) stop(err error) {
 	s.uncommitted -= g.uncommitted
 	s.held -= g.log.bytes
 	g.uncommitted, g.log.entries, g.log.bytes = 0, nil, 0
-	g.heldBack, g.putOff = nil, nil
+	g.heldBack, g.putOff, g.holding = nil, nil, nil
 	g.log.markIndex = max(g.log.markIndex, g.applied)
 	if g.resting {
 		g.resting = false

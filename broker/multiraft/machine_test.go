@@ -16,6 +16,7 @@ type tape struct {
 	base      record.Index // below the first entry
 	log       []Entry
 	committed record.Index
+	held      record.Index
 	lead      Leadership
 	stopped   error
 	// refuse makes Append fail when it says so.

@@ -154,6 +154,13 @@ func (n *Node) Tick() { n.ticks++ }
 // delivers what follows from the flush. It reports whether anything was done:
 // a caller that wants rest steps until it is false.
 func (n *Node) Step() bool {
+	busy := n.Work()
+	return n.Flush() || busy
+}
+
+// Work is Step without the flush, for a journal whose flush takes its time;
+// what is to be written waits for Flush.
+func (n *Node) Work() bool {
 	tasks, ticks, posts := n.tasks, n.ticks, n.posts
 	n.tasks, n.ticks, n.posts = nil, 0, nil
 	for _, fn := range posts {
@@ -180,10 +187,12 @@ func (n *Node) Step() bool {
 			busy = true
 		}
 	}
-	return n.flush() || busy
+	return busy
 }
 
-func (n *Node) flush() bool {
+// Flush writes and flushes what waits, and delivers what follows from it; false
+// when nothing does.
+func (n *Node) Flush() bool {
 	if !n.commit.stalled() {
 		return false
 	}

@@ -82,7 +82,7 @@ func (g *Group) tellLead(soft *etcdraft.SoftState) {
 	}
 	lost := g.lead.Leading && (!l.Leading || l.Term != g.lead.Term)
 	if lost {
-		g.heldBack, g.putOff, g.busy = nil, nil, false
+		g.heldBack, g.putOff, g.holding, g.busy = nil, nil, nil, false
 	}
 	g.lead, g.idle = l, 0
 	if g.soft.Lead != 0 {
@@ -164,12 +164,15 @@ func (g *Group) save(m *raftpb.Message) {
 		w := g.write()
 		w.Entries = m.Entries
 		g.shard.emit(g, w, m.Responses)
+		g.sayHeld(m.Responses)
 		return
 	}
 	if g.writesInFlight > 0 && !g.shard.cfg.Fault.AckBeforeFlush {
 		g.shard.after(g, m.Responses)
+		g.sayHeld(m.Responses)
 		return
 	}
+	g.askedHeld = false
 	g.respond(m.Responses)
 }
 

@@ -108,7 +108,8 @@ func (g *Group) rest() {
 	g.drop(true)
 }
 
-// receiveRest handles a heartbeat about rest; false when m is none.
+// receiveRest handles a heartbeat about rest, or about what is held; false when
+// m is none.
 func (g *Group) receiveRest(m *raftpb.Message) bool {
 	if m.Type != raftpb.MsgHeartbeat {
 		return false
@@ -118,6 +119,9 @@ func (g *Group) receiveRest(m *raftpb.Message) bool {
 		if g.lead.Leading && m.Term == g.hard.Term {
 			g.wake()
 		}
+		return true
+	case heldContext:
+		g.hearHeld(m)
 		return true
 	case restContext:
 		g.handle()

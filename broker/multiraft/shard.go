@@ -264,6 +264,8 @@ func (s *Shard) receive(m Message) {
 		g.receiveSnapshot(m.Message)
 		return
 	case raftpb.MsgApp:
+		g.askedHeld = g.askedHeld || string(m.Context) == heldContext
+		m.Context = nil
 		// A joining replica knows no members and so cannot follow their
 		// changes from the first entry on: it begins with a snapshot.
 		if len(g.conf.Voters) == 0 && m.Index == 0 {
@@ -416,6 +418,9 @@ func (s *Shard) pass(g *Group, m raftpb.Message) {
 	case raftpb.MsgApp:
 		if m.Index == 0 {
 			g.helpJoin(m.To)
+		}
+		if g.asksHeld() {
+			m.Context = []byte(heldContext)
 		}
 	}
 	if node := g.brokerOf(m.To); node >= 0 {

@@ -52,7 +52,7 @@ func (p *Partition) appendBatch(g Group, r logio.AppendRequest) {
 	}
 	res := logio.AppendResult{AppendTime: -1}
 	if dup != nil {
-		p.answerDuplicate(r, *dup)
+		p.answerDuplicate(g, r, *dup)
 		return
 	}
 	if r.Batch.LogAppendTime() {
@@ -73,7 +73,7 @@ func (p *Partition) appendBatch(g Group, r logio.AppendRequest) {
 		r.Done(p.result(res, p.fenced()))
 		return
 	}
-	p.wait(index, l.Term, func(err error) { r.Done(p.result(res, err)) })
+	p.waitProduced(g, &r, index, l.Term, res)
 }
 
 // refuse answers a batch that is not appended. That it does not follow its
@@ -148,8 +148,8 @@ func (p *Partition) checkLeader(g Group) error {
 	return nil
 }
 
-// answerDuplicate answers with the original's offset, once that is committed.
-func (p *Partition) answerDuplicate(r logio.AppendRequest, dup recentBatch) {
+// answerDuplicate answers with the original's offset, when the original is.
+func (p *Partition) answerDuplicate(g Group, r logio.AppendRequest, dup recentBatch) {
 	res := logio.AppendResult{AppendTime: -1, BaseOffset: dup.base}
 	if r.Batch.LogAppendTime() {
 		res.AppendTime = dup.timestamp
@@ -161,7 +161,21 @@ func (p *Partition) answerDuplicate(r logio.AppendRequest, dup recentBatch) {
 		r.Done(p.result(res, p.fenced()))
 		return
 	}
-	p.wait(dup.index, dup.term, func(err error) { r.Done(p.result(res, err)) })
+	p.waitProduced(g, &r, dup.index, dup.term, res)
+}
+
+// waitProduced answers a producer when (index, term) is committed; with
+// write.caching as soon as a majority has it in memory. Coordinators go on from
+// their answers as from what lasts, so they wait.
+func (p *Partition) waitProduced(g Group, r *logio.AppendRequest, index record.Index, term uint64, res logio.AppendResult) {
+	done := r.Done
+	p.mu.Lock()
+	held := p.settings.WriteCaching && !r.Internal
+	p.waiters.add(waiter{index: index, term: term, held: held, done: func(err error) { done(p.result(res, err)) }})
+	p.mu.Unlock()
+	if held {
+		g.AskHeld(index)
+	}
 }
 
 // wait has done called when (index, term) is committed or lost. It runs on the

@@ -189,6 +189,9 @@ type Group interface {
 	// Propose appends data to the log; StateMachine.Append has been called
 	// with it when this returns.
 	Propose(data []byte) (record.Index, error)
+	// AskHeld has Held called when an entry is in the memory of a majority,
+	// unless Commit comes first.
+	AskHeld(index record.Index)
 	// ReadIndex calls done once a majority has confirmed that this replica
 	// leads, or with the reason why not.
 	ReadIndex(done func(record.Index, error))

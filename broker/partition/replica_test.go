@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
@@ -20,9 +21,10 @@ type fakeGroup struct {
 	last    record.Index
 	machine multiraft.StateMachine
 	mark    journal.Mark
-	err     error // what Propose and ReadIndex answer
-	busy    error // what Do answers
-	late    bool  // its loop stands still
+	err     error          // what Propose and ReadIndex answer
+	busy    error          // what Do answers
+	late    bool           // its loop stands still
+	asks    []record.Index // what AskHeld was called for
 }
 
 func (g *fakeGroup) Do(_ record.PartitionID, task func(Group)) error {
@@ -35,6 +37,8 @@ func (g *fakeGroup) Do(_ record.PartitionID, task func(Group)) error {
 func (g *fakeGroup) Late(record.PartitionID) bool     { return g.late }
 func (g *fakeGroup) Leadership() multiraft.Leadership { return g.lead }
 func (g *fakeGroup) Release(m journal.Mark)           { g.mark = m }
+func (g *fakeGroup) AskHeld(index record.Index)       { g.asks = append(g.asks, index) }
+func (g *fakeGroup) asked(index record.Index) bool    { return slices.Contains(g.asks, index) }
 func (g *fakeGroup) ReadIndex(done func(record.Index, error)) {
 	done(g.last, g.err)
 }

@@ -16,6 +16,7 @@ type stateMachine Partition
 var (
 	_ multiraft.StateMachine = (*stateMachine)(nil)
 	_ multiraft.Summer       = (*stateMachine)(nil)
+	_ multiraft.Holder       = (*stateMachine)(nil)
 )
 
 // StateMachine is what the group is started with.
@@ -141,6 +142,18 @@ func (m *stateMachine) Commit(last record.Index) {
 	p.mu.Unlock()
 	answer(done, fenced)
 	call(passed)
+}
+
+// Held implements multiraft.Holder: it answers producers of a topic with
+// write.caching, and changes nothing else.
+func (m *stateMachine) Held(last record.Index) {
+	p := (*Partition)(m)
+	fenced := p.fenced()
+	p.mu.Lock()
+	done := p.waiters.heldUpTo(last)
+	p.checkTerms(done)
+	p.mu.Unlock()
+	answer(done, fenced)
 }
 
 // applyCommand moves the committed marks. It needs mu.

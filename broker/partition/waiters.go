@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"slices"
 	"sort"
 
 	"tidewater/internal/logio"
@@ -8,10 +9,11 @@ import (
 )
 
 // waiter is somebody who is answered when the entry (index, term) is
-// committed, or with the reason why it will not be told so here.
+// committed (or held), or with the reason why it will not be told so here.
 type waiter struct {
 	index record.Index
 	term  uint64
+	held  bool // is answered when a majority has the entry in memory, too
 	done  func(error)
 }
 
@@ -30,6 +32,24 @@ func (w *waiters) upTo(last record.Index) []waiter {
 	n := sort.Search(len(*w), func(i int) bool { return (*w)[i].index > last })
 	out := (*w)[:n:n]
 	*w = (*w)[n:]
+	return out
+}
+
+// heldUpTo takes out those at or below last that need no flush.
+func (w *waiters) heldUpTo(last record.Index) []waiter {
+	n := sort.Search(len(*w), func(i int) bool { return (*w)[i].index > last })
+	if !slices.ContainsFunc((*w)[:n], func(x waiter) bool { return !x.held }) {
+		return w.upTo(last)
+	}
+	var out, rest []waiter
+	for i, x := range *w {
+		if i < n && x.held {
+			out = append(out, x)
+		} else {
+			rest = append(rest, x)
+		}
+	}
+	*w = rest
 	return out
 }
 

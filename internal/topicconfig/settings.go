@@ -61,6 +61,9 @@ type Settings struct {
 	// period).
 	RemoteDelete bool
 
+	// WriteCaching answers acks=all when a majority has the records in memory.
+	WriteCaching bool
+
 	// ReadReplica is the address of the source bucket; empty for a topic of
 	// this cluster.
 	ReadReplica string

@@ -15,9 +15,11 @@ func tidewaterProperties() []Definition {
 		boolean(func(s *Settings, b bool) { s.RemoteDelete = b }).named("tidewater.remote.delete", "true", Low,
 			"Whether deleting the topic deletes its objects from the bucket, after the grace period.").
 			alias("redpanda.remote.delete"),
-		ignored(boolean(nil)).named("write.caching", "false", Medium,
-			"Meant to answer acks=all when a majority has the records in memory. Accepted without effect so far: "+
-				"records are on stable storage of a majority before they are acked.").
+		boolean(func(s *Settings, b bool) { s.WriteCaching = b }).named("write.caching", "false", Medium,
+			"Whether acks=all is answered when a majority of the replicas has the records in memory, on their way to the disk, "+
+				"instead of on disk. Consumers, bucket and table still see only what a majority has on disk. "+
+				"A record that was acked can be lost when replicas lose their memory (power, a crash) within that moment.",
+			same("write.caching")).
 			alias("tidewater.write.caching"),
 	)
 }
