@@ -130,7 +130,8 @@ func (g *Group) tellHeld() {
 	if len(g.conf.VotersOutgoing) > 0 {
 		end = min(end, h.heldBy(g, g.conf.VotersOutgoing))
 	}
-	if end > max(h.told, g.applied) {
+	if told := max(h.told, g.applied); end > told {
+		g.shard.stats.heldTold.Add(int64(end - told))
 		h.told = end
 		h.machine.Held(record.Index(end))
 	}

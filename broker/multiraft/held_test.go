@@ -235,3 +235,26 @@ func TestHeldIsCommitted(t *testing.T) {
 		}
 	}
 }
+
+// In a joint configuration both memberships must have an entry in memory.
+func TestHeldInJointConfiguration(t *testing.T) {
+	c, leader, others := heldCluster(t, Fault{})
+	if err := leader.node.Do(groupID(0), func(g *Group) { g.conf.VotersOutgoing = []uint64{g.replica, 8, 9} }); err != nil {
+		t.Fatal(err)
+	}
+	index := leader.ask("a")
+	for _, m := range others {
+		c.pass(m, nil)
+	}
+	c.pass(leader, nil)
+	if leader.tape[0].held != 0 {
+		t.Fatalf("held up to %d by one of two memberships", leader.tape[0].held)
+	}
+	term := leader.tape[0].lead.Term
+	leader.node.Receive([]Message{{Group: groupID(0), Node: int32(leader.id), Message: raftpb.Message{Type: raftpb.MsgHeartbeat, From: 9,
+		To: uint64(leader.id), Term: term, LogTerm: term, Index: uint64(index), Context: []byte(heldContext)}}})
+	leader.node.Work()
+	if leader.tape[0].held != index {
+		t.Errorf("held up to %d of %d", leader.tape[0].held, index)
+	}
+}

@@ -22,6 +22,7 @@ type Stats struct {
 	Writes    int64 // given to the journal
 	Bytes     int64 // of entries given to the journal
 	Carried   int64 // times that a group's undecided entries were written again
+	HeldTold  int64 // entries that a machine was told are in the memory of a majority
 	// Uncommitted and Held are bytes of entries now: above the committed one,
 	// and in memory. Proposals are refused at Config's bounds.
 	Uncommitted, Held int64
@@ -30,7 +31,8 @@ type Stats struct {
 
 // counters are moved by shards and the journal's caller.
 type counters struct {
-	groups, ticking, resting, installs, proposals, messages, dropped, flushes, writes, bytes, carried, uncommitted, held atomic.Int64
+	groups, ticking, resting, installs, proposals, messages, dropped, flushes, writes, bytes atomic.Int64
+	carried, uncommitted, held, heldTold                                                     atomic.Int64
 }
 
 func (c *counters) stats(full bool) Stats {
@@ -38,6 +40,7 @@ func (c *counters) stats(full bool) Stats {
 		Groups: c.groups.Load(), Ticking: c.ticking.Load(), Proposals: c.proposals.Load(), Messages: c.messages.Load(),
 		Dropped: c.dropped.Load(), Flushes: c.flushes.Load(), Writes: c.writes.Load(), Bytes: c.bytes.Load(), Full: full,
 		Uncommitted: c.uncommitted.Load(), Held: c.held.Load(), Resting: c.resting.Load(), Installs: c.installs.Load(), Carried: c.carried.Load(),
+		HeldTold: c.heldTold.Load(),
 	}
 }
 

@@ -16,7 +16,9 @@
 //   - An entry enters a replica only if its base offset is the replica's log
 //     end and its leader epoch the entry's term; anything else stops it.
 //   - Producer state follows the append and is rolled back by a truncation; a
-//     duplicate is answered once the original's (Index, Term) is committed.
+//     duplicate is answered when the original's (Index, Term) is: once it is
+//     committed, or with write.caching held by the memory of a majority (Held).
+//     No mark, segment or reader moves by that.
 //   - High watermark, last stable offset, log start and archived end follow
 //     committed entries only and never go back.
 //   - Segments get committed entries only. A local byte of a tiered topic goes

@@ -32,7 +32,7 @@ type sent struct {
 	batch    record.Batch
 	answered bool
 	base     record.Offset // where it was acknowledged, -1 before
-	at       int           // number of restores when base was answered
+	at       int           // number of cuts of the truth when base was answered
 	after    record.Offset // what was acked of the partition before it was sent first
 	try      *try          // under way; nil when it is to be sent (again)
 }
@@ -106,7 +106,7 @@ func (p *producer) turn() {
 			}
 		}
 	case !again && len(p.queue) < p.window() && !p.w.closing:
-		s := &sent{batch: p.make(), base: -1, after: p.part.ackedEnd, at: p.w.restores}
+		s := &sent{batch: p.make(), base: -1, after: p.part.ackedEnd, at: p.part.cuts(p.w)}
 		p.queue = append(p.queue, s)
 		p.send(s)
 	}
@@ -277,13 +277,16 @@ func (p *producer) acknowledged(s *sent, t *try, base record.Offset) {
 		p.part.lostPIDs[p.pid] = true
 		return
 	}
-	if s.base >= 0 && s.base != base && s.at == w.restores {
+	if s.base < 0 && p.part.gone[lostBatch{base, s.batch.CRC()}] && p.part.facts[base] == nil {
+		return // the answer took longer than what it was about
+	}
+	if s.base >= 0 && s.base != base && s.at == p.part.cuts(w) {
 		w.violate(once, "%d: one batch was acknowledged at %d and at %d", p.part.id.Partition, s.base, base)
 	}
-	if s.base < 0 && s.at == w.restores && base < s.after {
+	if s.base < 0 && s.at == p.part.cuts(w) && base < s.after {
 		w.violate(ordered, "%d: a batch was acknowledged at %d, what lies up to %d was before it was sent", p.part.id.Partition, base, s.after)
 	}
-	s.base, s.at = base, w.restores
+	s.base, s.at = base, p.part.cuts(w)
 	p.part.acknowledged(w, s.batch, base)
 }
 

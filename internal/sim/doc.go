@@ -78,6 +78,10 @@
 // nowhere. Readers may be shown an older end, never one older than they, or an
 // epoch that they name, were shown.
 //
+// In some histories producers are answered from memory (write.caching) and
+// flushes come late. What was answered so may be lost when brokers came back
+// without it, and a majority is without it, and in no other case (held.go).
+//
 // One seed gives one history: all decisions come from one PCG, the clock is
 // virtual, events are ordered by (instant, sequence), no goroutine is started
 // and no map is walked where the order would show. etcd/raft and uuids draw from

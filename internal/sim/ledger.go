@@ -16,6 +16,10 @@ type ledger struct {
 	id      record.PartitionID
 	entries map[record.Index]entrySum
 	leaders map[uint64]int32 // by term
+
+	caching bool // producers are answered from memory
+	memory  map[memKey]*memory
+	told    map[record.Index]*memory // answered for, and nobody has called it committed
 }
 
 // entrySum stands for an entry.
@@ -25,7 +29,10 @@ type entrySum struct {
 }
 
 func newLedger(c *cluster, id record.PartitionID) *ledger {
-	return &ledger{c: c, id: id, entries: map[record.Index]entrySum{}, leaders: map[uint64]int32{}}
+	return &ledger{
+		c: c, id: id, entries: map[record.Index]entrySum{}, leaders: map[uint64]int32{},
+		caching: c.w.shape.WriteCaching && id.Topic == c.w.ids.topic, memory: map[memKey]*memory{}, told: map[record.Index]*memory{},
+	}
 }
 
 // witness stands between a group and its state machine and holds what passes
@@ -40,6 +47,7 @@ type witness struct {
 }
 
 func newWitness(l *life, id record.PartitionID, m multiraft.StateMachine, mark record.Index) *witness {
+	l.node.c.ledgers[id].restarts(l.node)
 	return &witness{Snapshotter: m.(multiraft.Snapshotter), ledger: l.node.c.ledgers[id], life: l, base: mark, committed: mark}
 }
 
@@ -49,6 +57,7 @@ func (x *witness) Append(e multiraft.Entry) error {
 		return err
 	}
 	x.log = append(x.log, entrySum{e.Term, crc32.ChecksumIEEE(e.Data)})
+	x.ledger.took(x.life.node, e)
 	return nil
 }
 
@@ -71,6 +80,7 @@ func (x *witness) Commit(last record.Index) {
 				x.ledger.id, i, x.life.node.id, e.term, e.sum, was.term, was.sum)
 		}
 		x.ledger.entries[i] = e
+		x.ledger.settled(x.life, i, e)
 	}
 	x.committed = max(x.committed, last)
 	x.life.node.told[x.ledger.id] = max(x.life.node.told[x.ledger.id], last)

@@ -45,6 +45,7 @@ type life struct {
 	tier       tier
 
 	stepping bool // a step is scheduled
+	flushing bool // a flush is
 	working  int  // its actors' turns on the stack: 0 or 1
 }
 
@@ -310,10 +311,35 @@ func (l *life) stepSoon() {
 
 // step does what a shard loop and the journal's loop do in one turn.
 func (l *life) step() {
-	if l.raft.Step() {
+	if l.work() {
 		l.stepSoon()
 	}
 	l.afterStep()
+}
+
+// work is a step. Where producers are answered from memory, it is often long
+// before the flush.
+func (l *life) work() bool {
+	w := l.w
+	if !w.shape.WriteCaching {
+		return l.raft.Step()
+	}
+	busy := l.raft.Work()
+	if l.flushing {
+		return busy
+	}
+	if w.rng.IntN(2) == 0 {
+		return l.raft.Flush() || busy
+	}
+	l.flushing = true
+	w.add(w.millis(1, 60), event{life: l, front: true, run: func() {
+		l.flushing = false
+		if l.raft.Flush() {
+			l.stepSoon()
+		}
+		l.afterStep()
+	}})
+	return busy
 }
 
 func (l *life) stepToRest() {

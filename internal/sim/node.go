@@ -63,6 +63,9 @@ func (n *node) boot() {
 		switch {
 		case err == nil:
 			l.up = true
+			for _, id := range n.c.groupIDs() {
+				n.c.ledgers[id].restarted()
+			}
 			return
 		case n.rotten:
 			n.w.stats.RotSeen++

@@ -37,6 +37,21 @@ func TestPlantedClusterFaults(t *testing.T) {
 			Shape: three(func(s *Shape) { s.CrashEvery, s.PowerShare = 500*time.Millisecond, 10 }),
 			Raft:  multiraft.Fault{AckBeforeFlush: true},
 		}, []Rule{acked, votes, agreed, sane, once, oneLeader}},
+		// A leader takes its own memory for that of a majority, and falls.
+		{"ack from own memory alone", Config{
+			Shape: three(func(s *Shape) {
+				cut(s)
+				s.WriteCaching, s.PauseEvery = true, 2*time.Second
+			}),
+			Raft: multiraft.Fault{HeldAlone: true},
+		}, []Rule{acked}},
+		{"ack from own memory alone, seen by clients", Config{
+			Shape: three(func(s *Shape) {
+				cut(s)
+				s.WriteCaching, s.PauseEvery = true, 2*time.Second
+			}),
+			Raft: multiraft.Fault{HeldAlone: true}, Blind: []Rule{acked},
+		}, []Rule{acked, once, ordered}},
 		// A follower takes entries of a leader that was deposed.
 		{"stale leader's entries", Config{
 			Shape: three(func(s *Shape) {

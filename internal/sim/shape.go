@@ -20,6 +20,7 @@ type Shape struct {
 	SegmentBytes     int64
 	LocalBytes       int64 // local retention
 	RetentionBytes   int64 // of the log; -1 keeps all
+	WriteCaching     bool  // producers are answered from memory, flushes take their time
 	ValueBytesMax    int
 	TailBytesMax     int // of one partition in one tail object
 
@@ -87,6 +88,7 @@ func (s *Shape) settings() topicconfig.Settings {
 	t.SegmentBytes, t.SegmentAge = s.SegmentBytes, 3*time.Second
 	t.Retention, t.RetentionBytes = topicconfig.Unlimited, s.RetentionBytes
 	t.LocalRetention, t.LocalRetentionBytes = topicconfig.Unlimited, s.LocalBytes
+	t.WriteCaching = s.WriteCaching
 	return t
 }
 

@@ -20,8 +20,13 @@ type truth struct {
 	archived          record.Offset
 	confirmed         record.Offset // highest bucket end ever told
 	frozen            record.Offset // of it, when the next incarnation was taken
-	// lostPIDs had records acknowledged that a restore did not bring back.
+	// lostPIDs had records acknowledged that a restore did not bring back, or
+	// that were lost with memory.
 	lostPIDs map[int64]bool
+	// gone are batches that were answered from memory and lost with it, losses
+	// how many.
+	gone   map[lostBatch]bool
+	losses int
 }
 
 // fact is one batch of the log.
@@ -34,7 +39,7 @@ type fact struct {
 }
 
 func newTruth(id record.PartitionID) *truth {
-	return &truth{id: id, facts: map[record.Offset]*fact{}, lostPIDs: map[int64]bool{}}
+	return &truth{id: id, facts: map[record.Offset]*fact{}, lostPIDs: map[int64]bool{}, gone: map[lostBatch]bool{}}
 }
 
 // acknowledged notes the answer to a producer.

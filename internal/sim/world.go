@@ -50,6 +50,7 @@ type Stats struct {
 	Restores, Zombies, FencedZombies, Segments, Rounds, JournalUses, Retries, Rows           int
 	ReplicaReads, Deletes, Elections, Truncations, Partitions, LostMessages, Doubled, Copies int
 	Pauses, ClockJumps, SlowDisks, Wipes, Rot, RotSeen, Missing, Replaced                    int
+	Held, HeldLost                                                                           int // entries answered for from memory, lost with it
 }
 
 // Report is the outcome of one history.
@@ -191,6 +192,7 @@ func newWorld(cfg Config) *world {
 	}
 	w.now = w.start
 	w.shape = draw(w.rng)
+	w.shape.WriteCaching = cfg.Seed%3 == 0
 	if cfg.Shape != nil {
 		w.shape = *cfg.Shape
 	}
