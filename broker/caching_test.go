@@ -82,7 +82,8 @@ func TestWriteCachingIsATopicsProperty(t *testing.T) {
 		t.Fatalf("the brokers' default: %v, %+v", err, rs)
 	}
 	described("plain", "true", kmsg.ConfigSourceDynamicDefaultBrokerConfig)
-	early("plain")
+	ns.topic(2, "later", 1, nil)
+	early("later")
 }
 
 // Shows that a kill -9 of one broker, the leader and another, loses nothing that
