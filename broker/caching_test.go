@@ -14,7 +14,7 @@ import (
 // early counts the entries that brokers answered for before they were committed.
 func (ns *nodes) early() (n int64) {
 	for _, one := range ns.all {
-		n += one.host.Stats().HeldTold
+		n += one.hosts.stats().HeldTold
 	}
 	return n
 }

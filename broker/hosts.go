@@ -225,6 +225,7 @@ func (hs *hosts) stats() multiraft.Stats {
 		sum.Writes += s.Writes
 		sum.Bytes += s.Bytes
 		sum.Carried += s.Carried
+		sum.HeldTold += s.HeldTold
 		sum.Uncommitted += s.Uncommitted
 		sum.Held += s.Held
 		sum.Full = sum.Full || s.Full

@@ -76,6 +76,7 @@ func (b *Broker) dirMetrics() collector {
 		gauges("data_dir_journal_full", "1 while the journal of a data directory refuses entries.", dir, each(func(d *dataDir) float64 { return flag(d.host.Stats().Full) })),
 		counters("data_dir_journal_flushes_total", "Flushes of the journal of a data directory.", dir[0], each(func(d *dataDir) float64 { return float64(d.host.Stats().Flushes) })),
 		counters("data_dir_journal_bytes_total", "Bytes of entries given to the journal of a data directory.", dir[0], each(func(d *dataDir) float64 { return float64(d.host.Stats().Bytes) })),
+		counters("data_dir_held_entries_total", "Entries of a data directory's leaders that a majority had in memory before it had them on disk, and producers were answered for (write.caching).", dir[0], each(func(d *dataDir) float64 { return float64(d.host.Stats().HeldTold) })),
 	}
 }
 
