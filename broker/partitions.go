@@ -392,7 +392,7 @@ func (ps *partitions) openFiles(r *absent) (*opening, error) {
 	}
 	h.Partition = p
 	group := multiraft.GroupConfig{ID: id, Replica: r.id, Mark: p.StartMark(), Voters: t.Partitions[id.Partition].Voters(),
-		NodeOf: func(replica uint64) (int32, bool) { return ps.nodeOf(id, replica) }, StateMachine: ps.watch(id, p.StateMachine())}
+		NodeOf: func(replica uint64) (int32, bool) { return ps.nodeOf(id, replica) }, StateMachine: ps.watch(id, p.StateMachine()), Sum: partition.Sum}
 	if t.Partitions[id.Partition].Joining() {
 		group.Origin = multiraft.Joining
 	}

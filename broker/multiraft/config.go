@@ -240,6 +240,9 @@ type GroupConfig struct {
 	// NodeOf gives the broker that holds a replica; nil knows only this one.
 	NodeOf       func(replica uint64) (int32, bool)
 	StateMachine StateMachine
+	// Sum is journal.Write.Sum for the data that is proposed to this group; nil
+	// has it read. It is called on the journal's loop.
+	Sum func(sum uint32, data []byte) uint32
 	// Prompt: somebody waits for the machines of followers, so they are told of
 	// every commit at once, also while the group is busy.
 	Prompt bool

@@ -20,7 +20,7 @@ type Group struct {
 	replica uint64
 	shard   *Shard
 	machine StateMachine
-	sum     func(sum uint32, data []byte) uint32 // the machine's, nil if it is no Summer
+	sum     func(sum uint32, data []byte) uint32 // GroupConfig.Sum
 	nodeOf  func(uint64) (int32, bool)
 	node    *etcdraft.RawNode
 	log     storage

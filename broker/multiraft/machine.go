@@ -28,13 +28,6 @@ type StateMachine interface {
 	Stopped(err error)
 }
 
-// Summer is a StateMachine that knows checksums of its entries' data.
-type Summer interface {
-	// Sum is journal.Write.Sum for data that Append was given. It is called on
-	// the journal's loop.
-	Sum(sum uint32, data []byte) uint32
-}
-
 // Entry is one raft entry. Data is nil for raft's own (the empty entry of a
 // term, changes of membership); it belongs to the log and nobody writes it.
 type Entry struct {

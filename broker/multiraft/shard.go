@@ -113,10 +113,7 @@ func (s *Shard) start(gc GroupConfig, known *journal.Group) error {
 	if s.groups[gc.ID] != nil {
 		return fmt.Errorf("start group %s: it is started already", gc.ID)
 	}
-	g := &Group{id: gc.ID, replica: gc.Replica, shard: s, machine: gc.StateMachine, nodeOf: gc.NodeOf, prompt: gc.Prompt}
-	if m, ok := gc.StateMachine.(Summer); ok {
-		g.sum = m.Sum
-	}
+	g := &Group{id: gc.ID, replica: gc.Replica, shard: s, machine: gc.StateMachine, nodeOf: gc.NodeOf, prompt: gc.Prompt, sum: gc.Sum}
 	if err := g.restore(gc, known); err != nil {
 		return fmt.Errorf("start group %s: %w", gc.ID, err)
 	}

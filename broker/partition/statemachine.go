@@ -15,7 +15,6 @@ type stateMachine Partition
 
 var (
 	_ multiraft.StateMachine = (*stateMachine)(nil)
-	_ multiraft.Summer       = (*stateMachine)(nil)
 	_ multiraft.Holder       = (*stateMachine)(nil)
 )
 
@@ -43,9 +42,10 @@ func (m *stateMachine) Append(e multiraft.Entry) error {
 	return nil
 }
 
-// Sum takes a batch's checksum from its header: every batch that comes into a log
+// Sum is what a partition's group is started with as multiraft.GroupConfig.Sum.
+// It takes a batch's checksum from its header: every batch that comes into a log
 // was checked when it came to its leader, and came from there whole.
-func (m *stateMachine) Sum(sum uint32, data []byte) uint32 {
+func Sum(sum uint32, data []byte) uint32 {
 	if isBatch(data) {
 		return record.Batch(data).SumAfter(sum)
 	}

@@ -207,6 +207,7 @@ func (l *life) groupConfig(id record.PartitionID, p *partition.Partition, cfg pa
 	group := multiraft.GroupConfig{
 		ID: id, Replica: l.node.replica(id), Origin: l.node.origin(id), Voters: l.node.c.voters(), NodeOf: nodeOf, Mark: p.StartMark(),
 		StateMachine: newWitness(l, id, p.StateMachine(), at),
+		Sum:          partition.Sum,
 	}
 	if cfg.Restored != nil {
 		group.FloorTerm = cfg.Restored.FloorTerm
