@@ -41,10 +41,8 @@ const (
 	// HeldBytesMaxDefault bounds all entries in memory, committed or not,
 	// that no Release has let go of.
 	HeldBytesMaxDefault = 512 << 20
-	// PinnedBytesMaxDefault is replayed in well under a second. The writes to
-	// segments of a thousand busy groups are as large as their part of it: at
-	// half of it they cost nearly twice the CPU for a byte.
-	PinnedBytesMaxDefault = 256 << 20
+	// PinnedBytesMaxDefault is replayed in well under a second.
+	PinnedBytesMaxDefault = 128 << 20
 	// EntryBytesMaxDefault is half of the journal's default file.
 	EntryBytesMaxDefault = 32 << 20
 
