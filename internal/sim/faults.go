@@ -174,7 +174,7 @@ func (w *world) heal() {
 		c.net.heal()
 		for _, n := range c.nodes {
 			n.disk.SetCapacity(diskBytes)
-			n.stopped, n.slow = time.Time{}, false
+			n.slow = false // a stopped process wakes by itself: its loops wait for that time, its readers must not go before them
 			if n.life != nil {
 				n.life.fuse = 0
 				n.life.disk.Clear()
