@@ -23,7 +23,8 @@ import (
 //     topics in one request are not created.
 //   - The in-sync replicas are those on brokers that are up: membership in a
 //     Raft majority is not a list. Brokers that are down are left out, and the
-//     replicas on them are offline.
+//     replicas on them are offline; a broker that sees no majority of brokers
+//     lists all, so that its clients know whom else to ask.
 //   - The leader is the newest that this broker knows, from the controller or
 //     its own replica. While a partition has none that is up and a majority of
 //     its replicas could elect one, the answer waits for it within metadataWait.
@@ -40,11 +41,7 @@ func (s *Server) metadata(ctx context.Context, r *request, m *kmsg.MetadataReque
 	id := s.clusterID()
 	resp.ClusterID = &id
 	resp.ControllerID = s.controllerID()
-	for _, b := range s.cfg.View().Brokers() {
-		if s.alive(b.ID) {
-			resp.Brokers = append(resp.Brokers, s.metadataBroker(b))
-		}
-	}
+	resp.Brokers = s.metadataBrokers()
 	h := newHints(ctx, metadataWait)
 	if all := m.Topics == nil || m.Version == 0 && len(m.Topics) == 0; all {
 		for _, t := range s.cfg.View().Topics() {
@@ -133,6 +130,23 @@ func checkTopicName(name string) error {
 		}
 	}
 	return nil
+}
+
+// metadataBrokers are those that are up; all of them when this broker sees no
+// majority of them, since then it is the one that is cut off.
+func (s *Server) metadataBrokers() []kmsg.MetadataResponseBroker {
+	all := s.cfg.View().Brokers()
+	var out, up []kmsg.MetadataResponseBroker
+	for _, b := range all {
+		out = append(out, s.metadataBroker(b))
+		if s.alive(b.ID) {
+			up = append(up, out[len(out)-1])
+		}
+	}
+	if len(up) > len(all)/2 {
+		return up
+	}
+	return out
 }
 
 func (s *Server) metadataBroker(b *cluster.Broker) kmsg.MetadataResponseBroker {

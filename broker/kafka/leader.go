@@ -19,10 +19,15 @@ type leading struct {
 }
 
 // leader is the newest that this broker knows of a partition's leader: what its
-// own replica heard in the last election, or what the controller was told.
+// own replica heard in the last election, or what the controller was told. Only
+// the replica knows whether this broker leads still.
 func (s *Server) leader(id record.PartitionID, p *cluster.Partition) leading {
-	if node, epoch := s.cfg.Partitions.Leader(id); node >= 0 && epoch > p.LeaderEpoch {
+	node, epoch := s.cfg.Partitions.Leader(id)
+	switch hosted := epoch >= 0; {
+	case node >= 0 && epoch > p.LeaderEpoch:
 		return leading{node, epoch}
+	case hosted && node != s.cfg.NodeID && p.Leader == s.cfg.NodeID:
+		return leading{cluster.NoLeader, p.LeaderEpoch}
 	}
 	return leading{p.Leader, p.LeaderEpoch}
 }

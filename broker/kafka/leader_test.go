@@ -143,6 +143,27 @@ func TestMetadataWaitsForAnElection(t *testing.T) {
 	}
 }
 
+// Shows that a broker that is cut off lists the others, so that clients find
+// them, and does not call itself leader when its replica does not lead.
+func TestMetadataOfABrokerThatIsCutOff(t *testing.T) {
+	w, topic := threeOf(t, func(cfg *Config) { cfg.Alive = func(int32) bool { return false } })
+	for _, c := range []struct {
+		replica leading
+		want    int32
+	}{{leading{1, 7}, 1}, {leading{-1, 7}, -1}} {
+		w.cluster.mu.Lock()
+		topic.Partitions[0].Leader, topic.Partitions[0].LeaderEpoch = 1, 7
+		w.cluster.led = c.replica
+		w.cluster.mu.Unlock()
+		m := kmsg.NewPtrMetadataRequest()
+		m.Version = 12
+		r := w.Server.metadata(within(t), &request{}, m).(*kmsg.MetadataResponse)
+		if p := r.Topics[0].Partitions[0]; len(r.Brokers) != 3 || p.Leader != c.want {
+			t.Errorf("replica %+v: %d brokers, leader %d, want 3 and %d", c.replica, len(r.Brokers), p.Leader, c.want)
+		}
+	}
+}
+
 // Shows that a leader sends consumers that name their rack to a replica there
 // that is up, with no records, and serves all others itself.
 func TestConsumersAreSentToTheirRack(t *testing.T) {
