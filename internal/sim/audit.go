@@ -70,6 +70,9 @@ func (w *world) unrest() string {
 		if l := n.life; !n.lost && (l == nil || !l.up || l.sick || l.tier.tails == nil) {
 			return fmt.Sprintf("broker %d does not serve", n.id)
 		}
+		if n.paused() {
+			return fmt.Sprintf("broker %d is stopped", n.id)
+		}
 	}
 	if n := w.active.hurt; n != nil {
 		return fmt.Sprintf("broker %d's replicas are not whole again: %v", n.id, w.active.agreeing)
