@@ -14,7 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // childEnv holds the configuration of a broker that this test binary is to
@@ -210,4 +212,31 @@ func TestKilledBrokerLosesNothingAcked(t *testing.T) {
 	begin := time.Now()
 	until(t, "the table has all", func() error { return n.agrees("t", int64(len(values))) })
 	t.Logf("%d records acked in 5 lives, %d in the log; the table had them %s later", acked.count(), len(values), time.Since(begin).Round(time.Millisecond))
+}
+
+// Shows that a broker that is asked to unregister itself answers, although the
+// others speak to it no more.
+func TestBrokerUnregistersItself(t *testing.T) {
+	t.Parallel()
+	cfgs := threeOf(t, testConfig)
+	startChildren(t, cfgs)
+	four := cfgs[0]
+	four.NodeID, four.DataDir, four.RPCAddr = 4, t.TempDir(), strings.Replace(four.RPCAddr, ".1:", ".4:", 1)
+	client, admin := openClient(t, startChild(t, four).addr, kgo.RequestRetries(0))
+	until(t, "all four are there", func() error {
+		all, err := admin.ListBrokers(t.Context())
+		if err == nil && len(all) < 4 {
+			err = fmt.Errorf("%d brokers", len(all))
+		}
+		return err
+	})
+	req := kmsg.NewPtrUnregisterBrokerRequest()
+	req.BrokerID = 4
+	said, err := client.Broker(4).Request(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code := said.(*kmsg.UnregisterBrokerResponse).ErrorCode; code != 0 {
+		t.Errorf("answered %v", kerr.ErrorForCode(code))
+	}
 }

@@ -361,6 +361,12 @@ func TestWipedDiskIsRepaired(t *testing.T) {
 // A broker that drains loses its leads and replicas and can then be taken out;
 // before, it cannot. What is left is spread, and it does not come back.
 func TestDecommission(t *testing.T) {
+	for _, asked := range []int32{2, 4} { // another, and the one that goes
+		t.Run(fmt.Sprintf("broker %d is asked", asked), func(t *testing.T) { decommission(t, asked) })
+	}
+}
+
+func decommission(t *testing.T, asked int32) {
 	inCluster(t, 5, func(w *world) {
 		ctx := context.Background()
 		topic := w.create(w.leader(), "t", 10, 3)
@@ -373,7 +379,7 @@ func TestDecommission(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.until("it is empty", func() bool { return w.leader().c.View().Load(4).Replicas == 0 })
-		if err := c.UnregisterBroker(ctx, 4); err != nil {
+		if err := w.node(asked).c.UnregisterBroker(ctx, 4); err != nil {
 			t.Fatal(err)
 		}
 		w.until("the group forgets it", func() bool {

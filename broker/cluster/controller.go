@@ -88,6 +88,8 @@ type Controller struct {
 
 	seq   atomic.Uint64 // of the last request
 	slots chan struct{} // bounds the requests under way
+	// out is closed when this broker has heard that it has no place any more.
+	out chan struct{}
 }
 
 // Open opens the store and reads what it holds; the Raft group is started
@@ -104,7 +106,7 @@ func Open(cfg Config) (*Controller, error) {
 	// What the store holds needs no release of its own: the log may not have
 	// been told that it is committed yet.
 	c := &Controller{cfg: cfg, store: st, machine: newMachine(st, state), released: state.v.applied,
-		slots: make(chan struct{}, requestsMax)}
+		slots: make(chan struct{}, requestsMax), out: make(chan struct{})}
 	c.followPeers()
 	return c, nil
 }
@@ -215,16 +217,21 @@ func (c *Controller) change(ctx context.Context, validateOnly bool, plan func(pl
 }
 
 // Run syncs the store every CheckpointEvery, and looks after the cluster while
-// this broker leads the controller, until ctx ends. An ErrFenced says that the
+// this broker leads the controller, until ctx ends. It runs once. An ErrFenced says that the
 // cluster goes on without this broker. Where there are other brokers it fails
 // once this one's replica has stopped: its journal is dead, and as long as it
 // answers heartbeats, groups that rest and that it led look for no other leader.
-func (c *Controller) Run(ctx context.Context) error {
+func (c *Controller) Run(ctx context.Context) (err error) {
+	defer func() {
+		if errors.Is(err, ErrFenced) {
+			close(c.out)
+		}
+	}()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.lookAfter(ctx) })
 	g.Go(func() error { return c.checkpoints(ctx) })
 	g.Go(func() error { return c.keepPlace(ctx) })
-	err := g.Wait()
+	err = g.Wait()
 	select {
 	case <-c.machine.stopped:
 		if c.machine.removed {

@@ -171,6 +171,31 @@ func (c *Controller) setMode(ctx context.Context, node int32, set func(*SetBroke
 // UnregisterBroker takes a broker out of the cluster for good. It must have no
 // replicas; if it runs, it ends.
 func (c *Controller) UnregisterBroker(ctx context.Context, node int32) error {
+	if node == c.cfg.Node {
+		// A broker that is out is sent nothing more, not even the outcome.
+		ended, stop := context.WithCancel(ctx)
+		defer stop()
+		go func() {
+			select {
+			case <-c.out:
+				stop()
+			case <-ended.Done():
+			}
+		}()
+		ctx = ended
+	}
+	err := c.unregister(ctx, node)
+	select {
+	case <-c.out:
+		if node == c.cfg.Node {
+			return nil
+		}
+	default:
+	}
+	return err
+}
+
+func (c *Controller) unregister(ctx context.Context, node int32) error {
 	_, err := c.change(ctx, false, func(p planner) (Command, error) {
 		if len(p.v.brokers) == 1 {
 			return nil, fmt.Errorf("%w: broker %d is the only one", ErrInvalidRequest, node)
